@@ -1,0 +1,200 @@
+"""Query and document pairs to token ids, encoded as the checkpoint's own tokenizer encodes a pair.
+
+Shape letters: `P` pairs, `T` tokens of one pair (ragged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from crossrank.encoding.prompt import PromptTemplate
+from crossrank.errors import CheckpointError, InputError
+from crossrank.types import Document
+
+# Of a document that is far too long only a prefix is tokenised: this many characters for each token of room. Text with
+# longer words than that on average (white space, base64) is tokenised whole, so the token ids never depend on it.
+CHARS_PER_TOKEN = 24
+# Tokens at the end of such a prefix that a cut in the middle of a word may have changed.
+CUT_MARGIN = 16
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Token ids of many pairs, ragged.
+
+    Attributes:
+        input_ids: One int32 array `(T,)` a pair, special tokens included.
+        token_type_ids: The segments, same shapes.
+        lengths: Number of tokens of each pair, int64 `(P,)`.
+        truncated: Whether the document of a pair lost tokens, bool `(P,)`.
+    """
+
+    input_ids: list[npt.NDArray[np.int32]]
+    token_type_ids: list[npt.NDArray[np.int32]]
+    lengths: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class PairFrame:
+    """The special tokens around and between the two sides of a pair, and their segments."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    before_types: tuple[int, ...]
+    between_types: tuple[int, ...]
+    after_types: tuple[int, ...]
+    query_type: int
+    document_type: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of special tokens of one pair."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def probe_frame(tokenizer: Tokenizer) -> PairFrame:
+    """Read the special tokens of a pair off the tokenizer, by encoding one.
+
+    Raises:
+        CheckpointError: If the tokenizer puts the document first, or encodes a probe word to nothing.
+    """
+    encoded = tokenizer.encode("a", "a", add_special_tokens=True)
+    sides = encoded.sequence_ids
+    if 0 not in sides or 1 not in sides:
+        raise CheckpointError("tokenizer.json: the tokenizer drops one side of a pair; is it the right file?")
+    query = [i for i, side in enumerate(sides) if side == 0]
+    document = [i for i, side in enumerate(sides) if side == 1]
+    if query[-1] > document[0]:
+        raise CheckpointError("tokenizer.json: the tokenizer puts the second text of a pair first")
+    ids, types = encoded.ids, encoded.type_ids
+    before, between, after = (
+        slice(0, query[0]),
+        slice(query[-1] + 1, document[0]),
+        slice(document[-1] + 1, len(ids)),
+    )
+    return PairFrame(
+        tuple(ids[before]),
+        tuple(ids[between]),
+        tuple(ids[after]),
+        tuple(types[before]),
+        tuple(types[between]),
+        tuple(types[after]),
+        types[query[0]],
+        types[document[0]],
+    )
+
+
+class PairEncoder:
+    """Encodes pairs for one checkpoint; safe to call from many threads.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer; its own truncation and padding are switched off.
+        max_length: Most tokens of a pair, special tokens included.
+        prompt: Which text of query and document is read.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, prompt: PromptTemplate | None = None) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        self.prompt = prompt or PromptTemplate()
+        self.max_length = max_length
+        self.frame = probe_frame(tokenizer)
+
+    def encode(self, pairs: Sequence[tuple[str, str | Document]]) -> EncodedPairs:
+        """Encode pairs; a query that stands in several of them is tokenised once.
+
+        Only the document is cut. A pair takes at most `max_length` tokens.
+
+        Raises:
+            InputError: If a query leaves no room for a document, or a text is not valid Unicode.
+        """
+        queries = self._encode_queries([query for query, _ in pairs])
+        rooms = [self.room(queries[query], query) for query, _ in pairs]
+        documents = self._encode_documents([self.prompt.render_document(document) for _, document in pairs], rooms)
+        input_ids: list[npt.NDArray[np.int32]] = []
+        type_ids: list[npt.NDArray[np.int32]] = []
+        truncated = np.zeros(len(pairs), np.bool_)
+        for i, ((query, _), room) in enumerate(zip(pairs, rooms, strict=True)):
+            kept = documents[i][:room]
+            truncated[i] = len(documents[i]) > room
+            input_ids.append(self._join_ids(queries[query], kept))
+            type_ids.append(self._join_types(len(queries[query]), len(kept)))
+        lengths = np.fromiter((len(ids) for ids in input_ids), np.int64, len(input_ids))
+        return EncodedPairs(input_ids, type_ids, lengths, truncated)
+
+    def room(self, query_ids: Sequence[int], query: str) -> int:
+        """Return how many document tokens fit beside a query.
+
+        Raises:
+            InputError: If none fit.
+        """
+        room = self.max_length - self.frame.num_tokens - len(query_ids)
+        if room < 1:
+            raise InputError(
+                f"the query has {len(query_ids)} tokens and leaves no room for a document in max_length="
+                f"{self.max_length}: shorten it ({query[:60]!r}...)"
+            )
+        return room
+
+    def document_room(self, query: str) -> int:
+        """Return how many document tokens fit beside a query, given as text."""
+        return self.room(self._encode_queries([query])[query], query)
+
+    def _encode_queries(self, queries: Sequence[str]) -> dict[str, list[int]]:
+        distinct = list(dict.fromkeys(queries))
+        encoded = self._tokenise([self.prompt.render_query(query) for query in distinct], "query")
+        return dict(zip(distinct, encoded, strict=True))
+
+    def _encode_documents(self, texts: list[str], rooms: list[int]) -> list[list[int]]:
+        limits = [CHARS_PER_TOKEN * (room + CUT_MARGIN) for room in rooms]
+        ids = self._tokenise([text[:limit] for text, limit in zip(texts, limits, strict=True)], "document")
+        for i, (text, limit, room) in enumerate(zip(texts, limits, rooms, strict=True)):
+            if len(text) > limit and len(ids[i]) < room + CUT_MARGIN:
+                ids[i] = self._tokenise([text], "document")[0]
+        return ids
+
+    def _tokenise(self, texts: list[str], what: str) -> list[list[int]]:
+        try:
+            return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        except (UnicodeEncodeError, TypeError):
+            bad = next((i for i, text in enumerate(texts) if not _is_unicode(text)), None)
+            if bad is None:
+                raise
+            raise InputError(
+                f"{what} {bad} is not valid Unicode (a lone surrogate): {ascii(texts[bad][:60])}; "
+                "decode it with errors='replace' first"
+            ) from None
+
+    def _join_ids(self, query: list[int], document: list[int]) -> npt.NDArray[np.int32]:
+        frame = self.frame
+        return np.array([*frame.before, *query, *frame.between, *document, *frame.after], np.int32)
+
+    def _join_types(self, num_query: int, num_document: int) -> npt.NDArray[np.int32]:
+        frame = self.frame
+        types = np.array(
+            [*frame.before_types, frame.query_type, *frame.between_types, frame.document_type, *frame.after_types],
+            np.int32,
+        )
+        repeats = np.ones(len(types), np.int64)
+        repeats[len(frame.before)] = num_query
+        repeats[len(frame.before) + 1 + len(frame.between)] = num_document
+        return np.repeat(types, repeats)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Many pairs to scores, fast: the batch planner and one engine a runtime."""

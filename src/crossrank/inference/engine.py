@@ -1,0 +1,34 @@
+"""The engine: what every runtime behind a reranker looks like.
+
+Shape letters: `P` pairs, `L` labels of the checkpoint's head (1 for nearly every reranker).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.encoding.pairs import EncodedPairs
+
+
+class Engine(Protocol):
+    """Encoded pairs to raw logits; safe to call from many threads.
+
+    Attributes:
+        name: The runtime, `"openvino"` or `"torch"`.
+        device: Where it runs, as in `"cpu"` or `"cuda:0"`.
+        precision: Of the arithmetic, `"float32"`, `"bfloat16"` or `"float16"`.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+    def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
+        """Return the raw logits, float32 `(P, L)`, in the order given.
+
+        A logit does not depend on the other pairs, on their order, or on padding.
+        """
+        ...

@@ -1,0 +1,162 @@
+"""The records that flow between the rooms, and the two sockets: `Scorer` and `Ranker`."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to rank.
+
+    Attributes:
+        text: The body. What is truncated or cut into windows when it is too long.
+        title: Put before the body, as the checkpoint's prompt says.
+        id: The caller's own key, carried through.
+        metadata: Anything else, carried through.
+    """
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Pair(NamedTuple):
+    """A query and the document that is judged against it."""
+
+    query: str
+    document: str | Document
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document of a ranking.
+
+    Attributes:
+        index: Position of the document in the list that was ranked, from 0.
+        score: On the scale of the ranking's `score_type`; higher is more relevant.
+        document: The document as it was given (a string or a mapping becomes a `Document`).
+        truncated: Whether a part of the document was not read: too long for the model, and not cut into windows.
+        span: Under `on_overflow="chunk"`, the half-open range of characters of `document.text` that gave the score
+            of a document that was cut into windows; otherwise None.
+    """
+
+    index: int
+    score: float
+    document: Document
+    truncated: bool = False
+    span: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        document = {"text": self.document.text, "title": self.document.title, "id": self.document.id}
+        return {
+            "index": self.index,
+            "score": self.score,
+            "document": {k: v for k, v in document.items() if v is not None}
+            | ({"metadata": dict(self.document.metadata)} if self.document.metadata else {}),
+            "truncated": self.truncated,
+            "span": list(self.span) if self.span else None,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Ranking(Sequence[Hit]):
+    """The hits for one query, best first: score descending, equal scores in input order.
+
+    Attributes:
+        query: The query that was ranked for.
+        hits: The documents, best first.
+        score_type: `"logit"`, `"probability"` or `"fused"`.
+        model: The checkpoint that scored them.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    score_type: str = "logit"
+    model: str = ""
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one plain dictionary a hit, best first, with its `rank` from 1."""
+        return [{"rank": rank} | hit.to_dict() for rank, hit in enumerate(self.hits, start=1)]
+
+    def __repr__(self) -> str:
+        """Draw the table that `print` shows."""
+        from rich.console import Console  # kept out of import time
+
+        buffer = io.StringIO()
+        Console(file=buffer, width=100).print(self)
+        return buffer.getvalue().rstrip("\n")
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(f"{len(self.hits)} results for {self.query!r}"), title_justify="left")
+        table.add_column("#", justify="right")
+        table.add_column(self.score_type, justify="right")
+        table.add_column("document", overflow="fold")
+        for rank, hit in enumerate(self.hits, start=1):
+            table.add_row(str(rank), f"{hit.score:.4f}", Text(hit_label(hit)))
+        return table
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{rank}</td><td>{hit.score:.4f}</td><td>{html.escape(hit_label(hit))}</td></tr>"
+            for rank, hit in enumerate(self.hits, start=1)
+        )
+        head = f"<tr><th>#</th><th>{html.escape(self.score_type)}</th><th>document</th></tr>"
+        return f"<table><caption>{html.escape(self.query)}</caption>{head}{rows}</table>"
+
+
+def hit_label(hit: Hit, *, width: int = 200) -> str:
+    """Return one line that shows a hit: its key, its title, and the text that was scored."""
+    document = hit.document
+    start, end = hit.span or (0, len(document.text))
+    text = " ".join(document.text[start : min(end, start + 4 * width)].split())
+    label = " · ".join(part for part in (document.id, document.title, text) if part)
+    label = label if len(label) <= width else label[: width - 1] + "…"
+    return f"{label} [truncated]" if hit.truncated else label
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that scores pairs: a torch model, a compiled CPU graph, a remote service, a teacher."""
+
+    def score(self, pairs: Sequence[tuple[str, str | Document]]) -> Scores:
+        """Return one raw logit a pair, float32 `(n,)`, in the order given; higher is more relevant."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Anything that orders documents for a query: a reranker, an LLM, a remote API, a cascade."""
+
+    def rank(
+        self, query: str, documents: Sequence[str | Document | Mapping[str, Any]], *, top_k: int | None = None
+    ) -> Ranking:
+        """Return the documents, best first."""
+        ...
