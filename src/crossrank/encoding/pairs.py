@@ -151,6 +151,10 @@ class PairEncoder:
         """Return how many document tokens fit beside a query, given as text."""
         return self.room(self._encode_queries([query])[query], query)
 
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text has, without special tokens."""
+        return len(self._tokenise([text], "text")[0])
+
     def _encode_queries(self, queries: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(queries))
         encoded = self._tokenise([self.prompt.render_query(query) for query in distinct], "query")

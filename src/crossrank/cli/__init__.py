@@ -1,0 +1,1 @@
+"""The `crossrank` command: one file a command; parse, wire, call, print."""

@@ -1,0 +1,90 @@
+"""`crossrank info`: everything that a checkpoint says of itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from crossrank.cli.models import list_files
+from crossrank.cli.options import JsonOption, ModelArgument, RevisionOption
+from crossrank.cli.terminal import format_size, print_facts, print_json
+from crossrank.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from crossrank.models.checkpoint import Checkpoint
+
+# The same size has other names in some families.
+_SIZES = {
+    "hidden_size": ("hidden_size", "dim"),
+    "num_layers": ("num_hidden_layers", "n_layers"),
+    "num_heads": ("num_attention_heads", "n_heads"),
+    "intermediate_size": ("intermediate_size", "hidden_dim"),
+    "vocab_size": ("vocab_size",),
+    "max_positions": ("max_position_embeddings",),
+}
+
+
+def info(model: ModelArgument, revision: RevisionOption = None, as_json: JsonOption = False) -> None:
+    """Show everything that a checkpoint says of itself; its weights are not loaded."""
+    from crossrank.models.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(model, revision=revision, label=0)
+    facts = describe(checkpoint)
+    if as_json:
+        print_json(facts)
+        return
+    files = {name: format_size(size) for name, size in facts["files"].items()}
+    print_facts(checkpoint.name, facts | {"files": files})
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, as plain values.
+
+    Raises:
+        CheckpointError: If the header of a weights file cannot be read.
+    """
+    config, settings = checkpoint.config, checkpoint.settings.model_dump(mode="json")
+    labels = config.get("id2label") or {}
+    return {
+        "model": checkpoint.name,
+        "folder": str(checkpoint.folder),
+        "family": f"{checkpoint.family.name}: {checkpoint.family.description}",
+        "architecture": ", ".join(config.get("architectures") or []) or None,
+        "modules": [module.kind for module in checkpoint.modules],
+        "scoring": checkpoint.family.scoring,
+        "sizes": _sizes(config),
+        "weights": _weights(checkpoint),
+        "labels": [str(labels.get(str(i), f"LABEL_{i}")) for i in range(checkpoint.num_labels)],
+        "max_length": checkpoint.max_length,
+        "prompt": settings["prompt"],
+        "pooling": settings["pooling"] or checkpoint.family.pooling or config.get("classifier_pooling"),
+        "temperature": settings["temperature"],
+        "activation": checkpoint.activation,
+        "calibration": settings["calibration"],
+        "fusion": settings["fusion"],
+        "cpu": settings["cpu"],
+        "provenance": settings["provenance"],
+        "files": list_files(checkpoint.folder),
+    }
+
+
+def _sizes(config: dict[str, Any]) -> dict[str, int]:
+    found = {name: next((config[key] for key in keys if key in config), None) for name, keys in _SIZES.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int)}
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Count parameters and list their types, off the headers of the safetensors files."""
+    from safetensors import SafetensorError, safe_open
+
+    num_parameters, dtypes = 0, set()
+    for path in sorted(checkpoint.folder.rglob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                for key in file.keys():  # noqa: SIM118 - not a mapping
+                    tensor = file.get_slice(key)
+                    num_parameters += math.prod(tensor.get_shape())
+                    dtypes.add(tensor.get_dtype())
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
+    return {"num_parameters": num_parameters, "dtypes": sorted(dtypes)} if dtypes else {}

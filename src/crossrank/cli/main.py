@@ -1,0 +1,39 @@
+"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from crossrank import __version__
+from crossrank.cli.exits import CommandGroup
+from crossrank.cli.export import export
+from crossrank.cli.info import info
+from crossrank.cli.models import models
+from crossrank.cli.rerank import rerank
+
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossrank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def crossrank(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Score and rank documents for a query with a cross-encoder."""
+
+
+app.command()(rerank)
+app.command()(models)
+app.command()(info)
+app.command()(export)

@@ -1,0 +1,148 @@
+"""`crossrank rerank`: the documents of files for one query, or a whole run."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrank.cli.options import (
+    Backend,
+    BackendOption,
+    CorpusOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    FilesArgument,
+    FuseOption,
+    JsonLinesOption,
+    JsonOption,
+    LabelOption,
+    LoadOptions,
+    MaxLengthOption,
+    ModelOption,
+    NumThreadsOption,
+    OnOverflow,
+    OnOverflowOption,
+    OutputOption,
+    QueriesOption,
+    QueryArgument,
+    RankOptions,
+    RestartOption,
+    RevisionOption,
+    RunOption,
+    ScoreType,
+    ScoreTypeOption,
+    SkipBadOption,
+    TextColumnOption,
+    TopKOption,
+)
+from crossrank.cli.rerank_run import rerank_run, whole_run
+from crossrank.cli.terminal import is_terminal, note, note_skipped, print_json, print_json_lines, print_ranking
+from crossrank.errors import InputError
+
+if TYPE_CHECKING:
+    from crossrank.types import Document
+
+
+def rerank(
+    query: QueryArgument = None,
+    files: FilesArgument = None,
+    top_k: TopKOption = None,
+    on_overflow: OnOverflowOption = OnOverflow.truncate,
+    score_type: ScoreTypeOption = ScoreType.logit,
+    fuse: FuseOption = False,
+    text_column: TextColumnOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+    as_jsonl: JsonLinesOption = False,
+    queries: QueriesOption = None,
+    corpus: CorpusOption = None,
+    run: RunOption = None,
+    output: OutputOption = None,
+    restart: RestartOption = False,
+    model: ModelOption = None,
+    revision: RevisionOption = None,
+    backend: BackendOption = Backend.auto,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = Dtype.auto,
+    max_length: MaxLengthOption = None,
+    num_threads: NumThreadsOption = None,
+    label: LabelOption = None,
+) -> None:
+    """Rank documents for a query, best first.
+
+    With --queries, --corpus, --run and -o it reranks a whole first-stage run. Interrupted, it goes on where it stopped
+    when the same command is given again.
+    """
+    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label)
+    ranking = RankOptions(top_k, on_overflow, score_type, fuse, skip_bad)
+    only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
+    files_of_run = whole_run(queries, corpus, run, output, restart=restart, unfit=only_files)
+    if files_of_run:
+        rerank_run(files_of_run, ranking, loading, restart=restart)
+        return
+    if query is None:
+        raise InputError('no query: crossrank rerank "your question" FILE...')
+    if as_json and as_jsonl:
+        raise InputError("--json and --jsonl exclude each other")
+    rerank_files(query, files or [], ranking, loading, text_column=text_column, as_json=as_json, as_jsonl=as_jsonl)
+
+
+def rerank_files(
+    query: str,
+    files: Sequence[Path],
+    options: RankOptions,
+    loading: LoadOptions,
+    *,
+    text_column: str | None,
+    as_json: bool,
+    as_jsonl: bool,
+) -> None:
+    """Rank the documents of files for one query, and print them.
+
+    Raises:
+        RerankError: If a file, the query or the model cannot be used.
+    """
+    from crossrank.data.documents import read_documents
+    from crossrank.data.text import STDIN, SkippedLines
+
+    if not files and is_terminal(sys.stdin):
+        raise InputError("no FILE, and nothing is piped into standard input: name files or folders to rank")
+    skipped = SkippedLines() if options.skip_bad else None
+    documents = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
+    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else None
+    ranking = loading.load().rank(
+        query,
+        documents,
+        top_k=options.top_k,
+        score_type=options.score_type.value,
+        on_overflow=options.on_overflow.value,
+        first_stage_scores=scores,
+        show_progress=is_terminal(sys.stderr),
+    )
+    if as_json:
+        head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
+        print_json(head | {"hits": ranking.to_dicts()})
+    elif as_jsonl:
+        print_json_lines(ranking.to_dicts())
+    else:
+        print_ranking(ranking)
+    if skipped:
+        note_skipped(skipped)
+    if not documents:
+        note("no documents in the input: the ranking is empty")
+
+
+def _first_stage_score(index: int, document: Document) -> float:
+    value = document.metadata.get("score")
+    try:
+        score = math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        name = f"record {index + 1}" + (f" (id {document.id!r})" if document.id else "")
+        raise InputError(f"--fuse needs a number as `score` in every record; {name} has {value!r}")
+    return score

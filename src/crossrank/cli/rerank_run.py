@@ -1,0 +1,134 @@
+"""`crossrank rerank --run`: a whole first-stage run, query by query, so that it can be interrupted and continued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from crossrank import __version__
+from crossrank.cli.exits import INTERRUPTED
+from crossrank.cli.options import LoadOptions, RankOptions
+from crossrank.cli.terminal import note, note_skipped, progress
+from crossrank.errors import InputError
+
+if TYPE_CHECKING:
+    from crossrank.data.first_stage import RerankingTask
+    from crossrank.data.trec import Candidate
+    from crossrank.reranker import Reranker
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of a whole run."""
+
+    queries: Path
+    corpus: Path
+    run: Path
+    output: Path
+
+
+def whole_run(
+    queries: Path | None,
+    corpus: Path | None,
+    run: Path | None,
+    output: Path | None,
+    *,
+    restart: bool,
+    unfit: Mapping[str, Any],
+) -> RunFiles | None:
+    """Return the files of a whole run, or None where no option asks for one.
+
+    Raises:
+        InputError: If some of the four options are missing, or one of `unfit` is given beside them.
+    """
+    options = {"--queries": queries, "--corpus": corpus, "--run": run, "-o": output}
+    if not any(options.values()) and not restart:
+        return None
+    if queries is None or corpus is None or run is None or output is None:
+        missing = ", ".join(name for name, value in options.items() if value is None)
+        raise InputError(f"a whole run takes {', '.join(options)}; {missing} is missing")
+    misplaced = ", ".join(name for name, value in unfit.items() if value)
+    if misplaced:
+        raise InputError(f"{misplaced} does not go with a whole run, which takes its queries and documents from files")
+    return RunFiles(queries, corpus, run, output)
+
+
+def rerank_run(files: RunFiles, options: RankOptions, loading: LoadOptions, *, restart: bool) -> None:
+    """Rerank a whole run into a file.
+
+    Everything is checked before the first query is scored. Documents are read from the corpus when their query is due.
+
+    Raises:
+        RerankError: If a file or the model cannot be used.
+        Exit: With code 130, if interrupted.
+    """
+    from crossrank.data.beir import open_corpus, read_queries
+    from crossrank.data.first_stage import read_tasks
+    from crossrank.data.run_writer import open_run_writer
+    from crossrank.data.text import SkippedLines
+
+    reranker = loading.load()
+    skipped = SkippedLines() if options.skip_bad else None
+    settings = _settings(files, options, loading, reranker)
+    with (
+        open_run_writer(files.output, settings=settings, restart=restart) as writer,
+        open_corpus(files.corpus, skipped=skipped) as corpus,
+    ):
+        queries = read_queries(files.queries, skipped=skipped)
+        total = sum(1 for _ in read_tasks(files.run, queries, corpus, skipped=skipped))
+        if skipped:
+            note_skipped(skipped)
+        if writer.finished:
+            note(f"{len(writer.finished)} of {total} queries are already in {files.output}.part")
+        uncounted = SkippedLines() if options.skip_bad else None
+        try:
+            with progress("queries", total=total, completed=len(writer.finished)) as advance:
+                for task in read_tasks(files.run, queries, corpus, skipped=uncounted):
+                    if task.query_id not in writer.finished:
+                        writer.write(task.query_id, _rank(reranker, task, options))
+                        advance()
+        except KeyboardInterrupt:
+            note(
+                f"interrupted after {len(writer.finished)} of {total} queries, which are kept in {files.output}.part: "
+                "give the same command again to go on"
+            )
+            raise typer.Exit(INTERRUPTED) from None
+    note(f"{total} queries reranked: {files.output}")
+
+
+def _rank(reranker: Reranker, task: RerankingTask, options: RankOptions) -> list[Candidate]:
+    from crossrank.data.trec import Candidate
+
+    ranking = reranker.rank(
+        task.query,
+        task.documents,
+        top_k=options.top_k,
+        score_type=options.score_type.value,
+        on_overflow=options.on_overflow.value,
+        first_stage_scores=task.first_stage_scores if options.fuse else None,
+    )
+    return [Candidate(str(hit.document.id), hit.score) for hit in ranking]
+
+
+def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reranker: Reranker) -> dict[str, Any]:
+    """Everything that the lines of the output depend on."""
+    model = {key: value for key, value in asdict(loading).items() if key != "num_threads"}
+    inputs = {"queries": files.queries, "corpus": files.corpus, "run": files.run}
+    return {
+        "crossrank": __version__,
+        **model,
+        **asdict(options),
+        **{name: _fingerprint(path) for name, path in inputs.items()},
+    }
+
+
+def _fingerprint(path: Path) -> str:
+    """Name a file with its size and its time, which change when its content does."""
+    status = path.stat()
+    changed = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
+    return f"{path.name}, {status.st_size} bytes, of {changed}"

@@ -1,0 +1,1 @@
+"""Files in, records out; every error names the file and the line."""

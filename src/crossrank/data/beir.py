@@ -1,0 +1,159 @@
+"""BEIR collections: `queries.jsonl`, and `corpus.jsonl` read by id without holding its documents in memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.data.records import document_from_record, parse_object, read_json_objects, record_id
+from crossrank.data.text import (
+    SkippedLines,
+    decode_lines,
+    display_name,
+    open_binary,
+    read_lines,
+    reading,
+    skip_or_raise,
+)
+from crossrank.errors import DataError, InputError
+from crossrank.types import Document
+
+
+def read_queries(path: str | Path, *, skipped: SkippedLines | None = None) -> dict[str, str]:
+    """Return the queries of a `queries.jsonl` by id, in the order of the file.
+
+    Args:
+        path: JSON lines with `_id` (or `id`) and `text`; may be packed with gzip.
+        skipped: Bad lines are counted here and left out. Without it the first one is an error.
+
+    Raises:
+        DataError: If the file cannot be read, a line is bad, or one id stands for two texts.
+    """
+    name = display_name(path)
+    queries: dict[str, str] = {}
+    for line, record in read_json_objects(read_lines(path), name, skipped):
+        try:
+            query = document_from_record(record)
+            if query.id is None:
+                raise InputError("no '_id'")
+            if queries.setdefault(query.id, query.text) != query.text:
+                raise InputError(f"the id {query.id!r} stands for another query above")
+        except InputError as error:
+            skip_or_raise(DataError(str(error), path=name, line=line.number), skipped)
+    return queries
+
+
+class Corpus:
+    """The documents of a `corpus.jsonl`, each read from the file when it is asked for.
+
+    In memory it takes 16 bytes a document, a hash of the id and the place in the file; the ids themselves are
+    compared in the file, so two ids with one hash are told apart. Not safe to call from several threads.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], name: str, hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]
+    ) -> None:
+        self._stream = stream
+        self._name = name
+        self._hashes = hashes
+        self._offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def get(self, document_id: str) -> Document | None:
+        """Return the document with this id, or None where there is none."""
+        key = _hash(document_id)
+        at = int(np.searchsorted(self._hashes, np.uint64(key)))
+        while at < len(self._hashes) and self._hashes[at] == key:
+            document = self._read(int(self._offsets[at]))
+            if document.id == document_id:
+                return document
+            at += 1
+        return None
+
+    def _read(self, offset: int) -> Document:
+        self._stream.seek(offset)
+        return document_from_record(parse_object(self._stream.readline().decode("utf-8").removeprefix("\ufeff")))
+
+    def check_unique(self) -> None:
+        """Check that no id stands for two different documents.
+
+        Raises:
+            DataError: If one does; names the line of the later one.
+        """
+        for at in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
+            first, second = int(self._offsets[at]), int(self._offsets[at + 1])
+            document, other = self._read(first), self._read(second)
+            if document.id == other.id and document != other:
+                raise DataError(
+                    f"the id {other.id!r} stands for another document above", path=self._name, line=self._line(second)
+                )
+
+    def _line(self, offset: int) -> int:
+        self._stream.seek(0)
+        number = 1
+        while offset > 0:
+            block = self._stream.read(min(offset, 1 << 20))
+            number += block.count(b"\n")
+            offset -= len(block)
+        return number
+
+
+@contextmanager
+def open_corpus(path: str | Path, *, skipped: SkippedLines | None = None) -> Iterator[Corpus]:
+    """Open a `corpus.jsonl` for reading by id; every line of it is read once and checked.
+
+    A packed file (`.gz`) is unpacked into a temporary file, in the folder that `TMPDIR` names.
+
+    Args:
+        path: JSON lines with `_id` (or `id`), `text` and maybe `title`.
+        skipped: Bad lines are counted here and left out. Without it the first one is an error.
+
+    Raises:
+        DataError: If the file cannot be read, a line is bad, or one id stands for two different documents.
+    """
+    name = display_name(path)
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_binary(path))
+        if str(path).lower().endswith(".gz"):
+            packed, stream = stream, stack.enter_context(tempfile.TemporaryFile())
+            with reading(name):
+                shutil.copyfileobj(packed, stream, 1 << 20)
+            stream.seek(0)
+        corpus = Corpus(stream, name, *_index(stream, name, skipped))
+        corpus.check_unique()
+        yield corpus
+
+
+def _index(
+    stream: IO[bytes], name: str, skipped: SkippedLines | None
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    hashes, offsets = array("Q"), array("q")
+    for line, record in read_json_objects(decode_lines(stream, name), name, skipped):
+        try:
+            document_from_record(record)
+            document_id = record_id(record)
+            if document_id is None:
+                raise InputError("no '_id'")
+        except InputError as error:
+            skip_or_raise(DataError(str(error), path=name, line=line.number), skipped)
+            continue
+        hashes.append(_hash(document_id))
+        offsets.append(line.offset)
+    keys = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
+    places = np.frombuffer(offsets, np.int64) if offsets else np.zeros(0, np.int64)
+    order = np.argsort(keys, kind="stable")
+    return keys[order], places[order]
+
+
+def _hash(document_id: str) -> int:
+    return hash(document_id) & 0xFFFF_FFFF_FFFF_FFFF

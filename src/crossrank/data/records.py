@@ -1,0 +1,253 @@
+"""Rows with named fields to documents: JSONL, CSV and TSV, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from crossrank.data.text import Line, SkippedLines, display_name, reading, skip_or_raise
+from crossrank.errors import DataError, InputError, MissingExtra
+from crossrank.types import Document
+
+DEFAULT_TEXT_COLUMN = "text"
+ID_KEYS = ("id", "_id")
+# The largest limit that every platform takes; a field is a document and may be long.
+CSV_FIELD_LIMIT = 2**31 - 1
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Parse one JSON object.
+
+    Raises:
+        InputError: If it is malformed, not an object, or holds a lone surrogate.
+    """
+    try:
+        record = json.loads(text.strip(), parse_constant=_refuse_constant)
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(record, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise InputError(f"malformed JSON: {error.msg} at column {error.colno}") from error
+    except UnicodeEncodeError as error:
+        raise InputError("a lone surrogate (half of a \\u escape pair) is not text") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"malformed JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"expected a JSON object, found {_json_kind(record)}")
+    return record
+
+
+def record_id(record: Mapping[str, Any]) -> str | None:
+    """Return the `id` of a record, or its `_id`; a whole number becomes a string.
+
+    Raises:
+        InputError: If it is of another kind.
+    """
+    value = next((record[key] for key in ID_KEYS if record.get(key) not in (None, "")), None)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"the id must be a string or a whole number, not {_json_kind(value)}")
+
+
+def document_from_record(record: Mapping[str, Any], *, text_column: str | None = None) -> Document:
+    """Return the document that a record describes; what is neither text, title nor id becomes its metadata.
+
+    The entries of an object named `metadata` are taken one by one.
+
+    Raises:
+        InputError: If the text is missing, or a field has the wrong type.
+    """
+    text_key = text_column or DEFAULT_TEXT_COLUMN
+    if text_key not in record:
+        raise InputError(f"no {text_key!r} among the fields ({', '.join(map(repr, record)) or 'there are none'})")
+    text, title = record[text_key], record.get("title")
+    if not isinstance(text, str):
+        raise InputError(f"{text_key!r} must be a string, not {_json_kind(text)}")
+    if title is not None and not isinstance(title, str):
+        raise InputError(f"'title' must be a string, not {_json_kind(title)}")
+    inner = record.get("metadata")
+    nested = inner if isinstance(inner, Mapping) else {}
+    taken = {text_key, "title", *ID_KEYS} | ({"metadata"} if isinstance(inner, Mapping) else set())
+    rest = {key: value for key, value in record.items() if key not in taken}
+    return Document(text, title=title or None, id=record_id(record), metadata={**nested, **rest})
+
+
+def read_json_objects(
+    lines: Iterable[Line], name: str, skipped: SkippedLines | None
+) -> Iterator[tuple[Line, dict[str, Any]]]:
+    """Yield each JSON object with its line; blank lines are passed over.
+
+    Raises:
+        DataError: At the first bad line, without `skipped`.
+    """
+    for line in lines:
+        if not line.text.strip():
+            continue
+        if line.error:
+            skip_or_raise(line.error, skipped)
+            continue
+        try:
+            record = parse_object(line.text)
+        except InputError as error:
+            skip_or_raise(DataError(str(error), path=name, line=line.number), skipped)
+            continue
+        yield line, record
+
+
+def jsonl_documents(
+    lines: Iterable[Line], name: str, *, text_column: str | None = None, skipped: SkippedLines | None = None
+) -> Iterator[Document]:
+    """Yield the documents of JSON lines.
+
+    Raises:
+        DataError: At the first bad line, without `skipped`.
+    """
+    for line, record in read_json_objects(lines, name, skipped):
+        try:
+            document = document_from_record(record, text_column=text_column)
+        except InputError as error:
+            skip_or_raise(DataError(str(error), path=name, line=line.number), skipped)
+            continue
+        yield document
+
+
+def csv_documents(
+    lines: Iterable[Line],
+    name: str,
+    *,
+    delimiter: str = ",",
+    text_column: str | None = None,
+    skipped: SkippedLines | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of a table with a header line; a quoted field may hold line breaks.
+
+    Raises:
+        DataError: If the text column is missing, or, without `skipped`, at the first bad row.
+    """
+    rows = _csv_rows(lines, name, delimiter)
+    header_line, header, error = next(rows, (1, None, None))
+    if error:
+        raise error
+    if header is None:
+        return
+    columns = [column.strip() for column in header]
+    _check_columns(columns, text_column, name, header_line)
+    for number, row, error in rows:
+        if row is not None and len(row) != len(columns):
+            found = f"{len(row)} fields where the header has {len(columns)}"
+            error = error or DataError(found, path=name, line=number)
+        if row is None or error:
+            assert error is not None
+            skip_or_raise(error, skipped)
+            continue
+        yield document_from_record(dict(zip(columns, row, strict=True)), text_column=text_column)
+
+
+def parquet_documents(
+    path: Path, *, text_column: str | None = None, skipped: SkippedLines | None = None
+) -> Iterator[Document]:
+    """Yield the documents of a Parquet file, batch by batch; values that JSON does not know become strings.
+
+    Raises:
+        DataError: If the file cannot be read or has no text column, or, without `skipped`, at the first bad row.
+        MissingExtra: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("reading Parquet files", extra="parquet") from error
+    name = display_name(path)
+    try:
+        with reading(name), parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, text_column, name, None)
+            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                try:
+                    document = document_from_record(_json_value(row), text_column=text_column)
+                except InputError as problem:
+                    skip_or_raise(DataError(f"row {number}: {problem}", path=name), skipped)
+                    continue
+                yield document
+    except pyarrow.ArrowException as failure:
+        raise DataError(f"not a readable Parquet file: {failure}", path=name) from failure
+
+
+class _RecordLines:
+    """Hands lines to the csv module and remembers where the current record began and what was wrong in it."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self.first: int | None = None
+        self.error: DataError | None = None
+
+    def start_record(self) -> None:
+        self.first = self.error = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.first = self.first or line.number
+        self.error = self.error or line.error
+        return line.text
+
+
+def _csv_rows(
+    lines: Iterable[Line], name: str, delimiter: str
+) -> Iterator[tuple[int, list[str] | None, DataError | None]]:
+    csv.field_size_limit(max(CSV_FIELD_LIMIT, csv.field_size_limit()))
+    source = _RecordLines(lines)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    while True:
+        source.start_record()
+        row: list[str] | None = None
+        error = None
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as failure:
+            error = DataError(f"malformed row: {failure}", path=name, line=source.first)
+        if row != []:  # a blank line
+            yield source.first or 1, row, source.error or error
+
+
+def _check_columns(columns: list[str], text_column: str | None, name: str, line: int | None) -> None:
+    repeated = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
+    if repeated is not None:
+        raise DataError(f"two columns are named {repeated!r}", path=name, line=line)
+    wanted = text_column or DEFAULT_TEXT_COLUMN
+    if wanted not in columns:
+        raise DataError(
+            f"no column {wanted!r}; name the text column (--text-column), one of {', '.join(map(repr, columns))}",
+            path=name,
+            line=line,
+        )
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _json_kind(value: object) -> str:
+    kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

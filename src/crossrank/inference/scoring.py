@@ -1,0 +1,87 @@
+"""Many pairs to logits in bounded memory: windows of pairs, the next one tokenised while the engine computes.
+
+Shape letters: `P` pairs, `L` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.encoding.pairs import EncodedPairs, PairEncoder
+from crossrank.errors import NumericalError
+from crossrank.inference.engine import Engine
+from crossrank.types import Document
+
+# Enough for the planner to fill its batches with pairs of one length, and a few megabytes of token ids.
+WINDOW_PAIRS = 2048
+
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Logits float32 `(P, L)` and, per pair, whether its document was cut, bool `(P,)`; in the order given."""
+
+    logits: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+
+
+def score_pairs(
+    pairs: Sequence[tuple[str, str | Document]],
+    *,
+    encoder: PairEncoder,
+    engine: Engine,
+    on_progress: OnProgress | None = None,
+) -> ScoredPairs:
+    """Encode and score pairs of any number.
+
+    Args:
+        pairs: Query and document.
+        encoder: Of the checkpoint.
+        engine: Of the checkpoint.
+        on_progress: Called with the number of pairs that have been finished since the last call.
+
+    Raises:
+        InputError: If a pair cannot be encoded.
+        NumericalError: If a logit is NaN or infinite; names the pair.
+    """
+    windows = [pairs[start : start + WINDOW_PAIRS] for start in range(0, len(pairs), WINDOW_PAIRS)]
+    logits: list[npt.NDArray[np.float32]] = []
+    truncated: list[npt.NDArray[np.bool_]] = []
+    for encoded in _encoded_ahead(windows, encoder):
+        window_logits = engine.logits(encoded)
+        _check_finite(window_logits, first=sum(map(len, logits)), precision=engine.precision)
+        logits.append(window_logits)
+        truncated.append(encoded.truncated)
+        if on_progress:
+            on_progress(len(encoded))
+    return ScoredPairs(np.concatenate(logits), np.concatenate(truncated))
+
+
+def _encoded_ahead(windows: list[Sequence[tuple[str, str | Document]]], encoder: PairEncoder) -> Iterator[EncodedPairs]:
+    """Yield the encoded windows; while one is used the next one is made."""
+    if len(windows) == 1:
+        yield encoder.encode(windows[0])
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="crossrank-encode") as ahead:
+        pending = ahead.submit(encoder.encode, windows[0])
+        for following in windows[1:]:
+            encoded = pending.result()
+            pending = ahead.submit(encoder.encode, following)
+            yield encoded
+        yield pending.result()
+
+
+def _check_finite(logits: npt.NDArray[np.float32], *, first: int, precision: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        remedy = "the weights are damaged" if precision == "float32" else 'load with dtype="float32"'
+        raise NumericalError(
+            f"the model gave {logits[bad[0]].tolist()} for pair {first + int(bad[0])} in {precision} "
+            f"({len(bad)} of {len(logits)} pairs in its window are not finite): {remedy}"
+        )

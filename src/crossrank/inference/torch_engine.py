@@ -1,0 +1,202 @@
+"""The torch engine: every supported checkpoint on every device; on a CPU without padding where the family allows it.
+
+Shape letters: `P` pairs, `B` pairs of one batch, `N` tokens of one batch, `L` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.encoding.collation import pad
+from crossrank.encoding.pairs import EncodedPairs
+from crossrank.errors import InputError, MissingExtra, NumericalError
+from crossrank.inference.planner import plan_batches
+from crossrank.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from crossrank.models.packed_bert import PackedBert
+
+BatchForward = Callable[[EncodedPairs, npt.NDArray[np.int64]], "torch.Tensor"]
+
+_DTYPES = ("float32", "bfloat16", "float16")
+# Tokens of one batch: on a CPU what its caches hold, elsewhere enough to fill the device.
+_CPU_BUDGET, _DEVICE_BUDGET = 2048, 32768
+
+
+class TorchEngine:
+    """Encoded pairs to raw logits with torch; safe to call from many threads.
+
+    Attributes:
+        name: `"torch"`.
+        device: As in `"cpu"` or `"cuda:0"`.
+        precision: Of the arithmetic, `"float32"`, `"bfloat16"` or `"float16"`.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, forward: BatchForward, *, device: str, precision: str, num_labels: int, budget_tokens: int
+    ) -> None:
+        self._forward = forward
+        self.device = device
+        self.precision = precision
+        self._num_labels = num_labels
+        self._budget_tokens = budget_tokens
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        num_threads: int | None = None,
+        budget_tokens: int | None = None,
+    ) -> TorchEngine:
+        """Load the weights of a checkpoint onto a device.
+
+        Args:
+            checkpoint: What to load.
+            device: `"auto"` takes CUDA, else MPS, else the CPU; otherwise a device of torch such as `"cuda:1"`.
+            dtype: `"auto"` is bfloat16 on a CUDA device that has it and float32 elsewhere.
+            num_threads: CPU threads of one call, for the whole process; None leaves it to torch.
+            budget_tokens: Most tokens of a batch; None is a good number for the device.
+
+        Raises:
+            MissingExtra: If torch or transformers is not installed.
+            InputError: If an option does not fit this machine.
+            CheckpointError: If the weights are missing, damaged or of another model.
+        """
+        try:
+            import torch
+            import transformers  # noqa: F401  the loaders import it
+        except ImportError:
+            raise MissingExtra(f"scoring {checkpoint.name} with torch", extra="torch") from None
+        target = _choose_device(device)
+        precision = _choose_dtype(dtype, target)
+        if num_threads is not None:
+            torch.set_num_threads(_positive(num_threads, "num_threads"))
+        default_budget = _CPU_BUDGET if target.type == "cpu" else _DEVICE_BUDGET
+        return cls(
+            _load_forward(checkpoint, target, getattr(torch, precision)),
+            device=str(target),
+            precision=precision,
+            num_labels=checkpoint.num_labels,
+            budget_tokens=default_budget if budget_tokens is None else _positive(budget_tokens, "budget_tokens"),
+        )
+
+    def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
+        """Return the raw logits, float32 `(P, L)`, in the order given.
+
+        Raises:
+            NumericalError: If a logit is NaN or infinite; names the pair.
+        """
+        logits_PL = np.zeros((len(encoded), self._num_labels), np.float32)
+        for rows in plan_batches(encoded.lengths, budget_tokens=self._budget_tokens):
+            logits_PL[rows] = self._forward(encoded, rows).float().cpu().numpy()
+        bad = np.flatnonzero(~np.isfinite(logits_PL).all(axis=1))
+        if len(bad):
+            raise NumericalError(
+                f"the model gave {logits_PL[bad[0]].tolist()} for pair {bad[0]} in {self.precision}"
+                f" ({len(bad)} of {len(encoded)} pairs are not finite): "
+                + ("the weights are damaged" if self.precision == "float32" else 'load with dtype="float32"')
+            )
+        return logits_PL
+
+
+def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> BatchForward:
+    """Choose the loader by the family's layout, and the fastest exact forward pass by the device."""
+    from crossrank.models.onednn import replace_linears
+    from crossrank.models.packed_bert import PackedBert, supports_packing
+
+    model: torch.nn.Module
+    if checkpoint.family.layout == "modular":
+        from crossrank.models.modular import load_modular
+
+        model = load_modular(checkpoint, dtype=dtype)
+    else:
+        classifier = _load_classifier(checkpoint, dtype)
+        if device.type == "cpu" and supports_packing(classifier):
+            return _packed_forward(PackedBert(classifier), checkpoint)
+        model = classifier
+    if device.type == "cpu":
+        replace_linears(model)
+    return _padded_forward(model.to(device), checkpoint, device)
+
+
+def _load_classifier(checkpoint: Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
+    from crossrank.models.sequence_classification import load_sequence_classifier
+
+    return load_sequence_classifier(checkpoint, dtype=dtype)
+
+
+def _packed_forward(packed: PackedBert, checkpoint: Checkpoint) -> BatchForward:
+    import torch
+
+    def forward(encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        input_ids = torch.from_numpy(np.concatenate([encoded.input_ids[row] for row in rows]).astype(np.int64))
+        token_type_ids = torch.zeros_like(input_ids)
+        if checkpoint.uses_segments:
+            token_type_ids = torch.from_numpy(
+                np.concatenate([encoded.token_type_ids[row] for row in rows]).astype(np.int64)
+            )
+        return packed(input_ids, token_type_ids, encoded.lengths[rows].tolist())
+
+    return forward
+
+
+def _padded_forward(model: torch.nn.Module, checkpoint: Checkpoint, device: torch.device) -> BatchForward:
+    import torch
+
+    @torch.inference_mode()
+    def forward(encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        batch = pad(encoded, rows, pad_token_id=checkpoint.pad_token_id)
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if checkpoint.uses_segments:
+            inputs["token_type_ids"] = batch.token_type_ids
+        output = model(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()})
+        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.logits
+        return logits
+
+    return forward
+
+
+def _choose_device(device: str) -> torch.device:
+    import torch
+
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        raise InputError(
+            f"device {device!r} is not one of torch: give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from None
+    if not has.get(target.type, False):
+        present = ", ".join(name for name, there in has.items() if there)
+        raise InputError(f"device {device!r} is not there; torch sees: {present}")
+    return target
+
+
+def _choose_dtype(dtype: str, device: torch.device) -> str:
+    import torch
+
+    if dtype == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype must be 'auto', {', '.join(map(repr, _DTYPES))}, not {dtype!r}")
+    return dtype
+
+
+def _positive(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a whole number above 0, not {value!r}")
+    return value

@@ -1,0 +1,143 @@
+"""Weight-only int8 in OpenVINO graphs: writing it, undoing it, and reading parameters back.
+
+Every row of a matrix is stored as int8 with one float32 scale; the arithmetic stays in floating point. The classification
+layer and other matrices of a few rows are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import opset13 as ops
+from openvino.passes import ConstantFolding, Manager
+from openvino.utils import replace_node
+
+from crossrank.errors import CheckpointError
+from crossrank.inference.weight_files import Weights
+
+_SCALE = ".scale"
+_JOIN = ", "
+_MIN_ROWS = 16
+_INT8_MAX = 127
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return the name of a constant that holds several parameters, one below the other."""
+    return _JOIN.join(names)
+
+
+def quantise_rows(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return the int8 form of a matrix `(R, C)` and the scale of each row `(R, 1)`; their product is near the matrix.
+
+    Symmetric around 0; the largest element of a row is exact.
+    """
+    largest = np.abs(matrix).max(axis=1, keepdims=True)
+    scales = (np.where(largest > 0, largest, 1) / _INT8_MAX).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
+
+
+def compress_weights(model: ov.Model) -> None:
+    """Store the matrices of linear layers and embedding tables of a graph as int8, in place."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and node.get_attributes()["transpose_b"]:
+            constant = node.input_value(1).get_node()
+            if _is_matrix(constant):
+                node.input(1).replace_source_output(_compressed(constant).output(0))
+        elif node.get_type_name() == "Gather" and _is_matrix(node.input_value(0).get_node()):
+            replace_node(node, _compressed_rows(node))
+
+
+def unfold_weights(model: ov.Model) -> None:
+    """Turn the int8 matrices of linear layers back into float32 constants, in place; embedding tables stay int8.
+
+    The CPU plugin would otherwise expand them again in every call.
+    """
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(model)
+
+
+def read_ir_weights(model: ov.Model | Path) -> Weights:
+    """Return the parameters in a graph of `openvino_graph` as float32, by their names in transformers.
+
+    Args:
+        model: The graph, as built or read, or its `.xml` file.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or the graph was converted and has lost the names.
+    """
+    graph = model if isinstance(model, ov.Model) else read_ir(model)
+    constants = {node.get_friendly_name(): node.data for node in graph.get_ops() if node.get_type_name() == "Constant"}
+    weights: Weights = {}
+    for joined, array in constants.items():
+        if "." not in joined or joined.endswith(_SCALE):
+            continue
+        names = joined.split(_JOIN)
+        full = array.astype(np.float32) * constants[joined + _SCALE] if array.dtype == np.int8 else array
+        parts = np.split(_without_row_axis(joined, full), len(names))
+        weights |= {name: np.array(part, np.float32) for name, part in zip(names, parts, strict=True)}
+    if not any(".encoder.layer.0." in name for name in weights):
+        raise CheckpointError(
+            "the OpenVINO graph does not name its parameters: it was not built from a BERT-like model"
+        )
+    return weights
+
+
+def read_ir(xml: Path) -> ov.Model:
+    """Read an OpenVINO graph.
+
+    Raises:
+        CheckpointError: If the `.xml` or the `.bin` file is missing, damaged or cut short.
+    """
+    weights = xml.with_suffix(".bin")
+    for file in (xml, weights):
+        if not file.is_file():
+            raise CheckpointError(f"{file}: missing; download, copy or export the checkpoint again")
+    try:
+        return ov.Core().read_model(xml, weights)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise CheckpointError(
+            f"{xml}: the OpenVINO graph cannot be read ({reason}): the .xml or the .bin file is damaged or cut short; "
+            "download, copy or export the checkpoint again"
+        ) from None
+
+
+def _is_matrix(node: Any) -> bool:
+    return (
+        node.get_type_name() == "Constant"
+        and node.get_element_type() == ov.Type.f32
+        and len(node.shape) == 2
+        and node.shape[0] >= _MIN_ROWS
+    )
+
+
+def _compressed(constant: Any) -> Any:
+    values, scales = _constants(constant)
+    return ops.multiply(ops.convert(values, np.float32), scales)
+
+
+def _compressed_rows(gather: Any) -> Any:
+    values, scales = _constants(gather.input_value(0).get_node())
+    indices, axis = gather.input_value(1), gather.input_value(2)
+    rows = ops.convert(ops.gather(values, indices, axis), np.float32)
+    return ops.multiply(rows, ops.gather(scales, indices, axis))
+
+
+def _constants(constant: Any) -> tuple[Any, Any]:
+    name = constant.get_friendly_name()
+    nodes = tuple(ops.constant(array) for array in quantise_rows(constant.data))
+    nodes[0].set_friendly_name(name)
+    nodes[1].set_friendly_name(name + _SCALE)
+    return nodes[0], nodes[1]
+
+
+def _without_row_axis(name: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Biases and norms stand in the graph as `(1, H)`."""
+    is_vector = name.endswith(".bias") or "LayerNorm" in name
+    return array[0] if is_vector and array.ndim == 2 else array

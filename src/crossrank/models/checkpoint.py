@@ -1,0 +1,271 @@
+"""A checkpoint folder, or a name on the hub, to everything that scoring needs to know before weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from crossrank.encoding.prompt import PromptTemplate
+from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
+from crossrank.models.activation import Activation, resolve_activation
+from crossrank.models.families import Family, resolve_family
+from crossrank.models.hub import download
+from crossrank.models.json_files import read_json_object, read_optional_object
+from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
+from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, read_settings
+
+DEFAULT_MODEL = "crossrank-mini-en-v1"
+_ASSETS = Path(__file__).parent.parent / "assets"
+_OPENVINO_FILES = ("openvino/openvino_model.xml", "openvino_model.xml")
+# Tokenizers without a limit say so with a huge number.
+_SANE_MAX_LENGTH = 1_000_000
+_FALLBACK_MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of itself; holds no weights.
+
+    Attributes:
+        name: As the user wrote it.
+        folder: Where its files lie.
+        config: `config.json` of the transformer.
+        settings: `crossrank.json`, or its defaults.
+        family: Its kind.
+        modules: `modules.json` of a modular checkpoint, otherwise empty.
+        num_labels: Outputs of the head.
+        label: Which of them is the score.
+        max_length: Most tokens of a pair, special tokens included.
+        pad_token_id: What stands after the end in a padded batch.
+        uses_segments: Whether the model reads `token_type_ids`; where it does not, they count as 0.
+        activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`.
+        openvino_file: The CPU form of the network, or None.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    settings: CheckpointSettings
+    family: Family
+    modules: tuple[ModuleEntry, ...]
+    num_labels: int
+    label: int
+    max_length: int
+    pad_token_id: int
+    uses_segments: bool
+    activation: Activation
+    openvino_file: Path | None
+
+    @property
+    def transformer_folder(self) -> Path:
+        """Where `config.json` and the weights of the transformer lie."""
+        return self.modules[0].folder if self.modules else self.folder
+
+
+def open_checkpoint(
+    model: str | Path | None,
+    *,
+    revision: str | None = None,
+    max_length: int | None = None,
+    label: int | str | None = None,
+) -> Checkpoint:
+    """Find a checkpoint and read everything but its weights.
+
+    Args:
+        model: A folder, a name on the hub, or None for the model that ships in the package.
+        revision: Branch, tag or commit on the hub.
+        max_length: Instead of the checkpoint's own limit, or below it.
+        label: Which output is the score where the head has several: its index or its name in `id2label`.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be found or is broken.
+        UnsupportedModel: If it is of a kind that crossrank cannot score.
+        InputError: If `max_length`, `label` or `revision` does not fit the checkpoint.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    folder = _find_folder(model, revision)
+    modules = read_modules(folder)
+    transformer_folder = modules[0].folder if modules else folder
+    config = _read_config(transformer_folder, name)
+    family = resolve_family(config, modular=len(modules) > 1, where=name)
+    tokenizer_config = read_optional_object(transformer_folder / "tokenizer_config.json")
+    ensemble = read_optional_object(folder / "config_sentence_transformers.json")
+    settings = _with_default_prompt(read_settings(folder), folder, ensemble)
+    _check_pooling(settings, family, config, name)
+    num_labels = _num_labels(config, modules)
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        config=config,
+        settings=settings,
+        family=family,
+        modules=modules,
+        num_labels=num_labels,
+        label=_choose_label(label, num_labels, config, name),
+        max_length=_choose_max_length(max_length, settings, config, tokenizer_config, transformer_folder, family, name),
+        pad_token_id=_whole_number(config.get("pad_token_id"), family.pad_token_id),
+        uses_segments=_uses_segments(family, config, tokenizer_config),
+        activation=settings.activation or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
+        openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
+    )
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Return the checkpoint's tokenizer.
+
+    Reads `tokenizer.json`; where only the older files are there (`vocab.txt`, a sentencepiece model), transformers
+    builds it from them.
+
+    Raises:
+        CheckpointError: If there is no tokenizer, or its file is broken.
+        MissingExtra: If only the older files are there and transformers is not installed.
+    """
+    folder = checkpoint.transformer_folder
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return _convert_tokenizer(folder)
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not UTF-8 ({error}); download or copy the file again") from None
+    except Exception as error:  # the tokenizers library raises the bare class
+        if type(error) is not Exception:
+            raise
+        raise CheckpointError(f"{path}: not a tokenizer file ({error}); download or copy the file again") from None
+
+
+def _find_folder(model: str | Path | None, revision: str | None) -> Path:
+    if model is None or model == DEFAULT_MODEL:
+        return _ASSETS / DEFAULT_MODEL
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"revision={revision!r} was given, but {model} is a folder on this machine: leave it out")
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{model} is a file: give the folder that holds config.json")
+    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise CheckpointError(f"{model}: no such folder (a name on the hub has the form organisation/name)")
+    return download(model, revision=revision)
+
+
+def _read_config(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{name}: no config.json in {folder}: is it the folder of a checkpoint?")
+    return read_json_object(path)
+
+
+def _with_default_prompt(settings: CheckpointSettings, folder: Path, ensemble: Mapping[str, Any]) -> CheckpointSettings:
+    """Put the default prompt of a sentence-transformers folder before the query, as its CrossEncoder does."""
+    name = ensemble.get("default_prompt_name")
+    prompt = (ensemble.get("prompts") or {}).get(name) if name else None
+    if not prompt or (folder / SETTINGS_FILE).is_file():
+        return settings
+    return settings.model_copy(update={"prompt": PromptTemplate(query=prompt + PromptTemplate.query)})
+
+
+def _check_pooling(settings: CheckpointSettings, family: Family, config: Mapping[str, Any], name: str) -> None:
+    actual = family.pooling or config.get("classifier_pooling")
+    if settings.pooling and actual and settings.pooling != actual:
+        raise CheckpointError(
+            f"{name}: crossrank.json says pooling {settings.pooling!r}, but the model reads {actual!r}; correct it"
+        )
+
+
+def _num_labels(config: Mapping[str, Any], modules: tuple[ModuleEntry, ...]) -> int:
+    scores = num_scores(modules)
+    if scores is not None:
+        return scores
+    if isinstance(config.get("id2label"), dict):
+        return len(config["id2label"])
+    return _whole_number(config.get("num_labels"), 2)  # transformers writes no labels where there are two
+
+
+def _choose_label(label: int | str | None, num_labels: int, config: Mapping[str, Any], name: str) -> int:
+    names = _label_names(config, num_labels)
+    listed = ", ".join(f"{i} ({text!r})" for i, text in enumerate(names))
+    if label is None:
+        if num_labels == 1:
+            return 0
+        raise InputError(f"{name} has {num_labels} labels and one has to be the score: give label=, one of {listed}")
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < num_labels:
+        return label
+    raise InputError(f"{name} has no label {label!r}: give one of {listed}")
+
+
+def _label_names(config: Mapping[str, Any], num_labels: int) -> list[str]:
+    stated = config.get("id2label")
+    names: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
+    return [str(names.get(str(i), f"LABEL_{i}")) for i in range(num_labels)]
+
+
+def _choose_max_length(
+    asked: int | None,
+    settings: CheckpointSettings,
+    config: Mapping[str, Any],
+    tokenizer_config: Mapping[str, Any],
+    folder: Path,
+    family: Family,
+    name: str,
+) -> int:
+    positions = _num_positions(config, family)
+    if asked is not None:
+        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+            raise InputError(f"max_length must be a whole number above 0, not {asked!r}")
+        if positions is not None and asked > positions:
+            raise InputError(f"max_length={asked} is more than the {positions} positions of {name}")
+        return asked
+    sentence_bert = read_optional_object(folder / "sentence_bert_config.json")
+    stated = (
+        settings.max_length
+        or _sane_length(sentence_bert.get("max_seq_length"))
+        or _sane_length(tokenizer_config.get("model_max_length"))
+    )
+    limits = [limit for limit in (stated, positions) if limit is not None]
+    return min(limits, default=_FALLBACK_MAX_LENGTH)
+
+
+def _num_positions(config: Mapping[str, Any], family: Family) -> int | None:
+    positions = _sane_length(config.get("max_position_embeddings"))
+    if positions is None or not family.positions_after_padding:
+        return positions
+    return positions - _whole_number(config.get("pad_token_id"), family.pad_token_id) - 1
+
+
+def _sane_length(value: Any) -> int | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 < value < _SANE_MAX_LENGTH else None
+
+
+def _whole_number(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+
+def _uses_segments(family: Family, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
+    """Whether transformers would hand `token_type_ids` to the model, and the model has more than one segment."""
+    inputs = tokenizer_config.get("model_input_names", ["token_type_ids"])
+    return family.reads_segments and "token_type_ids" in inputs and _whole_number(config.get("type_vocab_size"), 2) > 1
+
+
+def _convert_tokenizer(folder: Path) -> Tokenizer:
+    if not any((folder / file).is_file() for file in ("vocab.txt", "vocab.json")) and not any(folder.glob("*.model")):
+        raise CheckpointError(f"{folder}: no tokenizer.json and no vocabulary: copy the checkpoint's tokenizer here")
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingExtra(f"{folder}: without tokenizer.json, reading the tokenizer", extra="torch") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder}: the tokenizer cannot be built from its vocabulary: {error}") from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise UnsupportedModel(f"{folder}: {type(tokenizer).__name__} has no fast form: save it as tokenizer.json")
+    return backend

@@ -1,0 +1,187 @@
+"""The table of supported families, and how a checkpoint finds its own: from its files, never from its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from crossrank.errors import CheckpointError, UnsupportedModel
+
+Layout = Literal["sequence-classification", "modular"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of checkpoint.
+
+    Attributes:
+        name: Short name, as `crossrank models` lists it.
+        model_types: Values of `model_type` in `config.json`; empty where the layout alone decides.
+        architectures: Values of `architectures` in `config.json` that hold a scoring head.
+        description: One line about the family.
+        scoring: How tokens become a logit, in one line.
+        layout: Which loader reads it.
+        pooling: What the head reads, `"cls"` or `"mean"`; None where the checkpoint's files say it.
+        reads_segments: Whether its tokenizer makes `token_type_ids` and its body reads them.
+        positions_after_padding: Whether position numbers start behind the padding id, as in RoBERTa.
+        pad_token_id: What pads where `config.json` is silent.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    architectures: tuple[str, ...]
+    description: str
+    scoring: str
+    layout: Layout = "sequence-classification"
+    pooling: Literal["cls", "mean"] | None = "cls"
+    reads_segments: bool = True
+    positions_after_padding: bool = False
+    pad_token_id: int = 0
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "modular",
+        (),
+        (),
+        "sentence-transformers modules (modules.json), such as the ettin rerankers",
+        "body -> Pooling -> Dense (LayerNorm, Normalize), as modules.json lists them",
+        layout="modular",
+        pooling=None,
+    ),
+    Family(
+        "bert",
+        ("bert",),
+        ("BertForSequenceClassification",),
+        "BERT and MiniLM, such as the ms-marco MiniLM cross-encoders",
+        "[CLS] -> pooler (dense, tanh) -> classifier",
+    ),
+    Family(
+        "roberta",
+        ("roberta", "camembert"),
+        ("RobertaForSequenceClassification", "CamembertForSequenceClassification"),
+        "RoBERTa and CamemBERT",
+        "<s> -> dense, tanh -> out_proj",
+        reads_segments=False,
+        positions_after_padding=True,
+        pad_token_id=1,
+    ),
+    Family(
+        "xlm-roberta",
+        ("xlm-roberta", "xlm-roberta-xl"),
+        ("XLMRobertaForSequenceClassification", "XLMRobertaXLForSequenceClassification"),
+        "XLM-RoBERTa, such as the multilingual bge-reranker models",
+        "<s> -> dense, tanh -> out_proj",
+        reads_segments=False,
+        positions_after_padding=True,
+        pad_token_id=1,
+    ),
+    Family(
+        "deberta",
+        ("deberta-v2", "deberta"),
+        ("DebertaV2ForSequenceClassification", "DebertaForSequenceClassification"),
+        "DeBERTa v1 to v3, such as the first mxbai-rerank models",
+        "[CLS] -> context pooler (dense, activation) -> classifier",
+    ),
+    Family(
+        "electra",
+        ("electra",),
+        ("ElectraForSequenceClassification",),
+        "ELECTRA",
+        "[CLS] -> dense, gelu -> out_proj",
+    ),
+    Family(
+        "modernbert",
+        ("modernbert",),
+        ("ModernBertForSequenceClassification",),
+        "ModernBERT, such as gte-reranker-modernbert",
+        "[CLS] or mean (classifier_pooling) -> dense, gelu, LayerNorm -> classifier",
+        pooling=None,
+        reads_segments=False,
+    ),
+    Family(
+        "mpnet",
+        ("mpnet",),
+        ("MPNetForSequenceClassification",),
+        "MPNet",
+        "<s> -> dense, tanh -> out_proj",
+        reads_segments=False,
+        positions_after_padding=True,
+        pad_token_id=1,
+    ),
+    Family(
+        "distilbert",
+        ("distilbert",),
+        ("DistilBertForSequenceClassification",),
+        "DistilBERT",
+        "[CLS] -> dense, relu -> classifier",
+        reads_segments=False,
+    ),
+)
+
+_HEAD_SUFFIX = "ForSequenceClassification"
+
+
+def resolve_family(config: Mapping[str, Any], *, modular: bool, where: str) -> Family:
+    """Return the family of a checkpoint.
+
+    Args:
+        config: `config.json` of the transformer.
+        modular: Whether `modules.json` lists more than the transformer itself.
+        where: The checkpoint, for errors.
+
+    Raises:
+        CheckpointError: If the checkpoint has a body of a known family but no scoring head.
+        UnsupportedModel: If no family fits.
+    """
+    model_type, architectures = config.get("model_type"), _architectures(config, where)
+    family = next((family for family in FAMILIES if model_type in family.model_types), None)
+    if family is None:
+        raise _unsupported(model_type, architectures, config, where)
+    if modular:
+        return _modular_on(family)
+    if architectures and not set(architectures) & set(family.architectures):
+        raise _no_head(model_type, architectures, where)
+    return family
+
+
+def _modular_on(body: Family) -> Family:
+    """The modular family, reading its tokens as the family of the body does."""
+    modular = next(family for family in FAMILIES if family.layout == "modular")
+    return replace(
+        modular,
+        reads_segments=body.reads_segments,
+        positions_after_padding=body.positions_after_padding,
+        pad_token_id=body.pad_token_id,
+    )
+
+
+def _architectures(config: Mapping[str, Any], where: str) -> Sequence[str]:
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CheckpointError(f"{where}: config.json: architectures must be a list of names, not {architectures!r}")
+    return architectures
+
+
+def _no_head(model_type: Any, architectures: Sequence[str], where: str) -> CheckpointError:
+    name = ", ".join(architectures)
+    if any(architecture.endswith(_HEAD_SUFFIX) for architecture in architectures):
+        return UnsupportedModel(f"{where}: config.json names {name}, which is not a class of model_type {model_type!r}")
+    return CheckpointError(
+        f"{where}: not a cross-encoder: {name} has no scoring head, so every score would be random; "
+        "give a checkpoint that was trained for sequence classification"
+    )
+
+
+def _unsupported(
+    model_type: Any, architectures: Sequence[str], config: Mapping[str, Any], where: str
+) -> UnsupportedModel:
+    known = ", ".join(sorted(name for family in FAMILIES for name in family.model_types))
+    kind = f"model_type {model_type!r}" + (f" ({', '.join(architectures)})" if architectures else "")
+    if "auto_map" in config:
+        return UnsupportedModel(
+            f"{where}: {kind} needs Python code from the checkpoint (auto_map), and crossrank never runs code from a "
+            f"checkpoint; use one of a native kind: {known}"
+        )
+    return UnsupportedModel(f"{where}: {kind} is not supported; supported: {known}, and modular sentence-transformers")

@@ -1,0 +1,67 @@
+"""Encoders with a classification head, as transformers has them natively.
+
+Shape letters: `B` pairs of one batch, `L` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from crossrank.models.checkpoint import Checkpoint
+from crossrank.models.weights import fill_model, load_config, load_pretrained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 whatever the model around it uses.
+
+    As the last layer of a head it keeps half precision from rounding different logits to equal ones.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return float32."""
+        return F.linear(input.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+
+
+def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the transformers model of a checkpoint, with a head that gives float32 logits `(B, L)`.
+
+    Raises:
+        CheckpointError: If its weights are missing, damaged or of another model.
+    """
+    folder = checkpoint.transformer_folder
+    model = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype, where=checkpoint.name)
+    return _with_float32_head(model, checkpoint)
+
+
+def fill_sequence_classifier(
+    checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], *, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Build the transformers model of a checkpoint from weights that were read from another file.
+
+    Args:
+        checkpoint: Its `config.json` gives the shape.
+        tensors: The weights by their names in transformers.
+        dtype: Of the weights in memory.
+
+    Raises:
+        CheckpointError: If the weights do not fill the model.
+    """
+    config = load_config(checkpoint.transformer_folder, checkpoint.name)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    return _with_float32_head(fill_model(model, tensors, where=checkpoint.name).to(dtype), checkpoint)
+
+
+def _with_float32_head(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+    last = [module for module in model.classifier.modules() if isinstance(module, nn.Linear)][-1]
+    assert last.out_features == checkpoint.num_labels, f"the head of {checkpoint.family.name} does not stand last"
+    last.__class__ = Float32Linear
+    return model

@@ -1,0 +1,186 @@
+"""Weight files of a checkpoint folder: what is refused, what is checked, and how transformers reads the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrank.errors import CheckpointError, UnsupportedModel
+from crossrank.models.json_files import read_json_object
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+# Heads of pre-training and buffers that older versions saved: a scorer has no use for them.
+_HARMLESS_UNUSED = re.compile(
+    r"(^|\.)position_ids$|^cls\.|^lm_head\.|(^|\.)pooler\.|^lm_predictions\.|^mask_predictions\.|^decoder\."
+    r"|^discriminator_predictions\.|^generator_|^vocab_(transform|layer_norm|projector)\."
+)
+_SHOWN_KEYS = 4
+
+
+def find_weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files of a folder, each checked to be whole.
+
+    Raises:
+        CheckpointError: If there are none, if there is only a pickle, or if a file is missing or damaged.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        files: tuple[Path, ...] = (single,)
+    elif index.is_file():
+        files = _shards(index)
+    elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise CheckpointError(
+            f"{folder}: the weights are a pickle (*.bin), which can run code when it is read, so crossrank refuses it; "
+            "if you trust the file, convert it once: "
+            "transformers.AutoModelForSequenceClassification.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
+    else:
+        raise CheckpointError(f"{folder}: no weights: model.safetensors is missing; download or copy it again")
+    for file in files:
+        check_safetensors(file)
+    return files
+
+
+def check_safetensors(file: Path) -> None:
+    """Check that a safetensors file is there and as long as its header says.
+
+    Raises:
+        CheckpointError: If it is missing, cut short or not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing; download or copy the checkpoint again")
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: damaged or cut short ({error}); download or copy it again") from None
+
+
+def load_pretrained(
+    auto_class: Any, folder: Path, *, dtype: torch.dtype, where: str, optional: str = ""
+) -> PreTrainedModel:
+    """Load a native transformers model in evaluation mode, and make sure that the file fills every weight of it.
+
+    Args:
+        auto_class: `AutoModelForSequenceClassification` or `AutoModel`.
+        folder: Holds `config.json` and the weights.
+        dtype: Of the weights in memory.
+        where: The checkpoint, for errors.
+        optional: Start of the names of weights that may be missing, because nothing reads them.
+
+    Raises:
+        CheckpointError: If weights are missing (the head included), superfluous, of a wrong shape, or damaged.
+        UnsupportedModel: If transformers has no native class for the configuration.
+    """
+    find_weight_files(folder)
+    config = load_config(folder, where)
+    with _quiet_transformers():
+        model, report = auto_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    _check_report(model, report, where, optional)
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def fill_model(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, where: str) -> PreTrainedModel:
+    """Put weights that were read from elsewhere into a freshly built model, and make sure that they fill it.
+
+    Raises:
+        CheckpointError: If weights are missing, superfluous or of a wrong shape.
+    """
+    own = model.state_dict()
+    wrong = [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
+    report = {"mismatched_keys": [(key,) for key in wrong]}
+    result = model.load_state_dict({k: v for k, v in tensors.items() if k not in wrong}, strict=False)
+    missing = set(result.missing_keys) - set(wrong)
+    _check_report(model, report | {"missing_keys": missing, "unexpected_keys": result.unexpected_keys}, where, "")
+    return model.eval()
+
+
+def load_config(folder: Path, where: str) -> Any:
+    """Read `config.json` as the native transformers class.
+
+    Raises:
+        UnsupportedModel: If transformers has no native class for it.
+        CheckpointError: If a value in it is not valid.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    model_type = read_json_object(folder / "config.json").get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        raise UnsupportedModel(f"{where}: the installed transformers has no model_type {model_type!r}: update it")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    places = read_json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{index}: weight_map must name the file of every weight")
+    names = sorted(set(places.values()))
+    if any(Path(name).name != name for name in names):
+        raise CheckpointError(f"{index}: a shard lies outside the checkpoint folder")
+    return tuple(index.parent / name for name in names)
+
+
+def _check_report(model: PreTrainedModel, report: Mapping[str, Any], where: str, optional: str) -> None:
+    missing = sorted(key for key in report["missing_keys"] if not (optional and key.startswith(optional)))
+    unused = sorted(key for key in report["unexpected_keys"] if not _HARMLESS_UNUSED.search(key))
+    wrong = sorted(entry[0] for entry in report["mismatched_keys"])
+    if missing and all(_is_head(key, model) for key in missing):
+        raise CheckpointError(
+            f"{where}: the weights of the scoring head are missing ({_listed(missing)}), so every score would be "
+            "random; give a checkpoint that was trained for sequence classification"
+        )
+    for keys, problem in ((missing, "are missing"), (wrong, "have another shape than config.json says")):
+        if keys:
+            raise CheckpointError(f"{where}: weights {problem} ({len(keys)}): {_listed(keys)}; is config.json its own?")
+    if unused:
+        raise CheckpointError(
+            f"{where}: the file holds weights that the model of config.json has no place for ({len(unused)}): "
+            f"{_listed(unused)}; is config.json its own?"
+        )
+
+
+def _is_head(key: str, model: PreTrainedModel) -> bool:
+    return not key.startswith(f"{model.base_model_prefix}.") or ".pooler." in key
+
+
+def _listed(keys: Collection[str]) -> str:
+    shown = ", ".join(list(keys)[:_SHOWN_KEYS])
+    return shown if len(keys) <= _SHOWN_KEYS else f"{shown}, ..."
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the progress bar and the report of transformers: whatever is wrong becomes an error here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

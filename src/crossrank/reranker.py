@@ -1,0 +1,332 @@
+"""The front door: a checkpoint that scores pairs and ranks documents.
+
+Shape letters: `P` pairs, `L` labels, `N` documents of one query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.encoding.pairs import PairEncoder
+from crossrank.encoding.windows import split_into_windows
+from crossrank.errors import InputError
+from crossrank.inference.engine import Engine
+from crossrank.inference.scoring import ScoredPairs, score_pairs
+from crossrank.inference.selection import load_engine
+from crossrank.models.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from crossrank.retrieval.fusion import fuse
+from crossrank.types import Document, Hit, Ranking, Scores
+
+ScoreType = Literal["logit", "probability"]
+OnOverflow = Literal["truncate", "chunk", "error"]
+DocumentLike = str | Document | Mapping[str, Any]
+DOCUMENT_KEYS = ("text", "title", "id", "metadata")
+# Where the checkpoint has no fitted fusion: both sides count the same.
+DEFAULT_FUSION = ("zscore", 0.5)
+
+
+@dataclass(frozen=True)
+class _ScoredDocuments:
+    """Logits `(N, L)` of the documents of one query, and what was read of each."""
+
+    logits: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+    spans: list[tuple[int, int] | None]
+
+
+class Reranker:
+    """A loaded checkpoint; may be called from many threads at once.
+
+    Attributes:
+        checkpoint: What the checkpoint says of itself.
+        engine: The runtime that computes the logits.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, encoder: PairEncoder, engine: Engine) -> None:
+        self.checkpoint = checkpoint
+        self.engine = engine
+        self._encoder = encoder
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int | None = None,
+        num_threads: int | None = None,
+        budget_tokens: int | None = None,
+        label: int | str | None = None,
+    ) -> Reranker:
+        """Load a checkpoint.
+
+        Args:
+            model: A folder, a name on the hub, or None for the model that ships in the package.
+            revision: Branch, tag or commit on the hub.
+            backend: `"openvino"`, `"torch"`, or `"auto"`: OpenVINO for the CPU form, torch for all others.
+            device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... or `"auto"`.
+            dtype: `"float32"` is exact; `"bfloat16"`, `"float16"`; `"auto"` is bfloat16 for the CPU form on a CPU that
+                has it and on CUDA, float32 otherwise.
+            max_length: Most tokens of a pair, special tokens included; the checkpoint's own limit if None.
+            num_threads: CPU threads; all that the process may use if None.
+            budget_tokens: Most tokens of one batch, padding included; a good number for the runtime if None.
+            label: Which output is the score where the head has several: its index or its name in `id2label`.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be found, is broken, unsafe or has no trained head.
+            UnsupportedModel: If it is of a kind that crossrank cannot score.
+            InputError: If an option is unknown or does not fit.
+            MissingExtra: If the checkpoint needs a package that is not installed.
+        """
+        checkpoint = open_checkpoint(model, revision=revision, max_length=max_length, label=label)
+        encoder = PairEncoder(
+            load_tokenizer(checkpoint), max_length=checkpoint.max_length, prompt=checkpoint.settings.prompt
+        )
+        engine = load_engine(
+            checkpoint,
+            backend=backend,
+            device=device,
+            dtype=dtype,
+            num_threads=num_threads,
+            budget_tokens=budget_tokens,
+        )
+        return cls(checkpoint, encoder, engine)
+
+    def __repr__(self) -> str:
+        engine = self.engine
+        return f"Reranker({self.checkpoint.name!r}, {engine.name} on {engine.device} in {engine.precision})"
+
+    def score(self, pairs: Sequence[tuple[str, str | Document]], *, show_progress: bool = False) -> Scores:
+        """Return the raw logit of each pair, float32 `(P,)`, in the order given; higher is more relevant.
+
+        A document that is too long is truncated; the query never is.
+
+        Args:
+            pairs: Query and document.
+            show_progress: Draw a progress bar on standard error.
+
+        Raises:
+            InputError: If an item is not a pair of a query and a document, or a query leaves no room for a document.
+            NumericalError: If a logit is NaN or infinite; names the pair.
+        """
+        if isinstance(pairs, str | bytes):
+            raise InputError("pairs must be a list of (query, document), not one string")
+        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        return self._scores(self._run(checked, show_progress=show_progress).logits)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[DocumentLike],
+        *,
+        top_k: int | None = None,
+        score_type: ScoreType = "logit",
+        on_overflow: OnOverflow = "truncate",
+        first_stage_scores: Sequence[float] | npt.NDArray[np.floating[Any]] | None = None,
+        show_progress: bool = False,
+    ) -> Ranking:
+        """Rank documents for a query: score descending, equal scores in input order.
+
+        Args:
+            query: What to rank for.
+            documents: Strings, `Document`s, or mappings with `text` and optionally `title`, `id`, `metadata`.
+            top_k: Keep the best k; all if None.
+            score_type: `"logit"`, or `"probability"` between 0 and 1: the checkpoint's fitted calibration where it has
+                one, otherwise the sigmoid of the logit in float32 (over several labels, the softmax).
+            on_overflow: For a document that is too long: `"truncate"` reads its beginning and says so in the hit;
+                `"chunk"` reads overlapping windows that end at sentences and keeps the best one's score and span;
+                `"error"` refuses.
+            first_stage_scores: One score a document from the retriever. The ranking is then by the fused score, with
+                the method and weight that the checkpoint states (else the mean of both z-scores), and its
+                `score_type` is `"fused"`.
+            show_progress: Draw a progress bar on standard error.
+
+        Raises:
+            InputError: If an argument cannot be used, or a document is too long under `"error"`.
+            NumericalError: If a logit is NaN or infinite; names the pair.
+        """
+        _check_query(query)
+        _check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
+        if isinstance(documents, str | bytes | Mapping):
+            raise InputError("documents must be a list of documents, not one document")
+        checked = [to_document(document, i) for i, document in enumerate(documents)]
+        kind = score_type if first_stage_scores is None else "fused"
+        if not checked:
+            _check_length(first_stage_scores, 0)
+            return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
+        _check_length(first_stage_scores, len(checked))
+        scored = self._score_documents(query, checked, on_overflow, show_progress=show_progress)
+        scores = self._scores(scored.logits)
+        if first_stage_scores is not None:
+            method, weight = self._fusion()
+            scores = fuse(scores, first_stage_scores, method=method, weight=weight)
+        elif score_type == "probability":
+            scores = self._probabilities(scored.logits)
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        hits = tuple(
+            Hit(int(i), float(scores[i]), checked[i], bool(scored.truncated[i]), scored.spans[i]) for i in best
+        )
+        return Ranking(query, hits, score_type=kind, model=self.checkpoint.name)
+
+    def _score_documents(
+        self, query: str, documents: list[Document], on_overflow: OnOverflow, *, show_progress: bool
+    ) -> _ScoredDocuments:
+        """Score whole documents, or the best window of each that is too long."""
+        if on_overflow == "truncate":
+            scored = self._run([(query, document) for document in documents], show_progress=show_progress)
+            return _ScoredDocuments(scored.logits, scored.truncated, [None] * len(documents))
+        windows = self._windows(query, documents)
+        if on_overflow == "error":
+            long = [i for i, spans in enumerate(windows) if len(spans) > 1]
+            if long:
+                raise InputError(
+                    f"document {long[0]} does not fit in max_length={self.checkpoint.max_length} tokens beside the query"
+                    f" ({len(long)} of {len(documents)} do not): shorten it, or use on_overflow='truncate' or 'chunk'"
+                )
+        owners = [i for i, spans in enumerate(windows) for _ in spans]
+        spans = [span for spans in windows for span in spans]
+        pairs = [(query, _cut(documents[i], span)) for i, span in zip(owners, spans, strict=True)]
+        scored = self._run(pairs, show_progress=show_progress)
+        scores = self._scores(scored.logits)
+        # Sorted by document, then score, then position: the first of each document is its best window.
+        order = np.lexsort((np.arange(len(owners)), -scores, np.array(owners)))
+        best = order[np.unique(np.array(owners)[order], return_index=True)[1]]
+        kept = [spans[b] for b in best]
+        return _ScoredDocuments(scored.logits[best], np.zeros(len(documents), np.bool_), kept)
+
+    def _windows(self, query: str, documents: list[Document]) -> list[list[tuple[int, int] | None]]:
+        """Return the windows of each document; `[None]` for one that fits whole."""
+        room = self._encoder.document_room(query)
+        encoded = self._encoder.encode([(query, document) for document in documents])
+        windows: list[list[tuple[int, int] | None]] = []
+        for i, document in enumerate(documents):
+            if not encoded.truncated[i]:
+                windows.append([None])
+                continue
+            left = room - self._encoder.count_tokens(self._encoder.prompt.document_prefix(document))
+            if left < room // 2:
+                raise InputError(
+                    f"the title of document {i} takes more than half of max_length={self.checkpoint.max_length}: "
+                    "windows over the text would hold little of it; shorten the title"
+                )
+            windows.append(list(split_into_windows(document.text, self._encoder.tokenizer, room=left)))
+        return windows
+
+    def _run(self, pairs: Sequence[tuple[str, str | Document]], *, show_progress: bool) -> ScoredPairs:
+        if not pairs:
+            return ScoredPairs(np.zeros((0, self.checkpoint.num_labels), np.float32), np.zeros(0, np.bool_))
+        with _progress(len(pairs), show=show_progress) as on_progress:
+            scored = score_pairs(pairs, encoder=self._encoder, engine=self.engine, on_progress=on_progress)
+        return ScoredPairs(scored.logits / np.float32(self.checkpoint.settings.temperature), scored.truncated)
+
+    def _scores(self, logits: npt.NDArray[np.float32]) -> Scores:
+        return np.ascontiguousarray(logits[:, self.checkpoint.label], np.float32)
+
+    def _probabilities(self, logits: npt.NDArray[np.float32]) -> Scores:
+        calibration = self.checkpoint.settings.calibration
+        if calibration:
+            return sigmoid(np.float32(calibration.slope) * self._scores(logits) + np.float32(calibration.intercept))
+        if logits.shape[1] == 1:
+            return sigmoid(self._scores(logits))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return self._scores(powers / powers.sum(axis=1, keepdims=True))
+
+    def _fusion(self) -> tuple[str, float]:
+        fusion = self.checkpoint.settings.fusion
+        return (fusion.method, fusion.weight) if fusion else DEFAULT_FUSION
+
+
+def sigmoid(logits: Scores) -> Scores:
+    """Return `1 / (1 + exp(-x))` in float32, without overflow at either end."""
+    powers = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + powers), powers / (1 + powers)).astype(np.float32)
+
+
+def to_document(document: DocumentLike, index: int) -> Document:
+    """Return a string, a mapping or a `Document` as a `Document`.
+
+    Args:
+        document: What the caller gave.
+        index: Its position, for the error.
+
+    Raises:
+        InputError: If it is none of these, lacks its text, or has an unknown key or a wrong type.
+    """
+    if isinstance(document, str):
+        return Document(document)
+    if isinstance(document, Mapping):
+        unknown = [key for key in document if key not in DOCUMENT_KEYS]
+        if unknown:
+            raise InputError(
+                f"document {index} has unknown keys {unknown}; known are {', '.join(DOCUMENT_KEYS)} "
+                "(put anything else under 'metadata')"
+            )
+        if "text" not in document:
+            raise InputError(f"document {index} has no 'text'")
+        document = Document(**document)
+    if not isinstance(document, Document):
+        raise InputError(f"document {index} is a {type(document).__name__}: give a string, a Document or a mapping")
+    if not isinstance(document.text, str):
+        raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
+    if document.title is not None and not isinstance(document.title, str):
+        raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
+    return document
+
+
+def _check_pair(pair: object, index: int) -> tuple[str, str | Document]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(f"pair {index} must be (query, document), not {str(pair)[:80]!r}")
+    query, document = pair
+    _check_query(query, where=f" of pair {index}")
+    return query, to_document(document, index)
+
+
+def _check_query(query: object, *, where: str = "") -> None:
+    if not isinstance(query, str):
+        raise InputError(f"the query{where} must be a string, not {type(query).__name__}")
+    if not query.strip():
+        raise InputError(f"the query{where} is empty")
+
+
+def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: bool) -> None:
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
+        raise InputError(f"top_k must be a whole number of at least 1, or None for all, not {top_k!r}")
+    if score_type not in ("logit", "probability"):
+        raise InputError(f"score_type must be 'logit' or 'probability', not {score_type!r}")
+    if on_overflow not in ("truncate", "chunk", "error"):
+        raise InputError(f"on_overflow must be 'truncate', 'chunk' or 'error', not {on_overflow!r}")
+    if fused and score_type != "logit":
+        raise InputError("fused scores are no probabilities: leave score_type out where first_stage_scores are given")
+
+
+def _check_length(first_stage_scores: Sequence[float] | npt.NDArray[Any] | None, num_documents: int) -> None:
+    if first_stage_scores is not None and len(first_stage_scores) != num_documents:
+        raise InputError(f"{len(first_stage_scores)} first_stage_scores for {num_documents} documents: give one each")
+
+
+def _cut(document: Document, span: tuple[int, int] | None) -> Document:
+    return document if span is None else Document(document.text[slice(*span)], title=document.title)
+
+
+@contextmanager
+def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], None] | None]:
+    if not show:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("scoring", total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,1 @@
+"""First-stage candidates: fusion of their scores with a reranker's."""

@@ -1,0 +1,259 @@
+"""Fixtures for every room: tiny checkpoints with random weights, in the layout that real ones have on the hub.
+
+`tiny_checkpoint(kind)` returns a folder with `config.json`, `model.safetensors` and the tokenizer files. Kinds:
+`bert`, `electra`, `roberta`, `xlm-roberta`, `deberta-v2`, `modernbert`, `mpnet`, `distilbert`: one label;
+`bert-two-labels`: labels `irrelevant` and `relevant`; `modular`: sentence-transformers modules on ModernBERT.
+Hidden size 32, 2 layers, at most 128 tokens, scores spread over about +-5. A folder is built once a session and shared:
+copy it (`shutil.copytree`) before changing anything in it.
+
+`reference_logits(folder, pairs)` is the plain float32 answer for the sequence-classification kinds: transformers, one pair
+at a time, nothing clever. `hard_pairs` is a list of awkward pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MAX_LENGTH = 128
+KINDS = ("bert", "electra", "roberta", "xlm-roberta", "deberta-v2", "modernbert", "mpnet", "distilbert", "modular")
+SEQUENCE_CLASSIFICATION_KINDS = tuple(kind for kind in KINDS if kind != "modular")
+
+_SENTENCES = (
+    "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+    "Venus is often called Earth's twin because of its similar size and proximity.",
+    "The capital of France is Paris, a city on the river Seine.",
+    "A binary search halves the interval in every step and needs a sorted list.",
+    "To reset the password, open the settings and choose the account page.",
+    "Die Hauptstadt von Deutschland ist Berlin, und der Fluss heißt Spree.",
+    "Bread needs flour, water, salt and yeast, and an hour of rest.",
+    "How many people live in the city, and how large is the river?",
+    "Which planet is known as the Red Planet?",
+    "שלום עולם, מה שלומך היום?",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build the tiny checkpoint of a kind, once a session."""
+
+    @cache
+    def build(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind, numbered=False)
+        if kind == "modular":
+            _save_modular(folder)
+        else:
+            _save_sequence_classifier(kind, folder)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def hard_pairs() -> list[tuple[str, str]]:
+    """Pairs of different lengths and scripts: empty, over-long, emoji, right to left, special tokens as text."""
+    return [
+        ("Which planet is known as the Red Planet?", "Mars is often referred to as the Red Planet."),
+        ("Which planet is known as the Red Planet?", "Venus is often called Earth's twin."),
+        ("capital of France", "Paris"),
+        ("capital of France", ""),
+        ("capital of France", "   \n\t "),
+        ("reset the password", "Open the settings. " * 200),
+        ("how to bake 🍞 bread?", "Bread 🥖 needs flour 👩‍🍳, water and yeast."),
+        ("מה שלומך?", "שלום עולם, מה שלומך היום? " * 3),
+        ("what is [SEP]?", "The tokens [CLS], </s> and <pad> are special [PAD]."),
+        ("NUL", "a\x00b and \u200b zero width"),
+        ("Fluss", "Die Hauptstadt von Deutschland ist Berlin, und der Fluss heißt Spree."),
+    ]
+
+
+@pytest.fixture(scope="session")
+def reference_logits() -> Callable[[Path, Any], Any]:
+    """Score pairs with transformers alone: `(folder, pairs) -> float32 (P, L)`."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    def score(folder: Path, pairs: list[tuple[str, str]]) -> Any:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rows = []
+        for query, document in pairs:
+            # Lists, because transformers takes an empty second text for none when it is given bare.
+            inputs = tokenizer(
+                [query], [document], truncation="only_second", max_length=MAX_LENGTH, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                rows.append(model(**inputs).logits)
+        return torch.cat(rows).numpy()
+
+    return score
+
+
+def _save_sequence_classifier(kind: str, folder: Path) -> None:
+    import torch
+    import transformers
+
+    two_labels = kind == "bert-two-labels"
+    kind = "bert" if two_labels else kind
+    tokenizer = _train_tokenizer(kind)
+    labels = ["irrelevant", "relevant"] if two_labels else ["LABEL_0"]
+    config = _config(kind, tokenizer, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    _spread(list(model.classifier.modules())[-1])
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _save_modular(folder: Path) -> None:
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+    from transformers import AutoModel
+
+    tokenizer = _train_tokenizer("modernbert")
+    torch.manual_seed(0)
+    AutoModel.from_config(_config("modernbert", tokenizer)).save_pretrained(folder / "body")
+    tokenizer.save_pretrained(folder / "body")
+    scores = Dense(32, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
+    _spread(scores.linear)
+    body = Transformer(str(folder / "body"), transformer_task="feature-extraction")
+    head = [Pooling(32, "mean"), Dense(32, 32, activation_function=torch.nn.GELU()), LayerNorm(32), scores]
+    model = CrossEncoder(modules=[body, *head], device="cpu", activation_fn=torch.nn.Identity())
+    model.save_pretrained(str(folder), create_model_card=False)
+
+
+def _spread(classifier: Any) -> None:
+    """Scale the last layer so that the scores of random weights differ by whole numbers."""
+    import torch
+
+    with torch.no_grad():
+        classifier.weight.normal_(0, 1.0)
+
+
+def _config(kind: str, tokenizer: Any, **kwargs: Any) -> Any:
+    import transformers
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    common = {"vocab_size": len(tokenizer), "initializer_range": 0.2, "pad_token_id": tokenizer.pad_token_id} | kwargs
+    positions = {"max_position_embeddings": MAX_LENGTH}
+    after_padding = {"max_position_embeddings": MAX_LENGTH + 1 + tokenizer.pad_token_id}
+    match kind:
+        case "bert":
+            return transformers.BertConfig(**sizes, **common, **positions)
+        case "electra":
+            return transformers.ElectraConfig(**sizes, **common, **positions, embedding_size=16)
+        case "roberta":
+            return transformers.RobertaConfig(**sizes, **common, **after_padding, type_vocab_size=1)
+        case "xlm-roberta":
+            return transformers.XLMRobertaConfig(**sizes, **common, **after_padding, type_vocab_size=1)
+        case "mpnet":
+            return transformers.MPNetConfig(**sizes, **common, **after_padding)
+        case "distilbert":
+            return transformers.DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, **common, **positions)
+        case "deberta-v2":
+            return transformers.DebertaV2Config(
+                **sizes, **common, **positions, pooler_hidden_size=32, type_vocab_size=0, relative_attention=True,
+                position_buckets=16, pos_att_type=["p2c", "c2p"], share_att_key=True, norm_rel_ebd="layer_norm",
+                position_biased_input=False,
+            )  # fmt: skip
+        case "modernbert":
+            return transformers.ModernBertConfig(
+                **sizes, **common, **positions, global_attn_every_n_layers=2, local_attention=16,
+                classifier_pooling="mean", cls_token_id=tokenizer.cls_token_id, sep_token_id=tokenizer.sep_token_id,
+                bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id,
+            )  # fmt: skip
+    raise ValueError(f"no tiny checkpoint of kind {kind!r}")
+
+
+def _train_tokenizer(kind: str) -> Any:
+    import transformers
+
+    limit = {"model_max_length": MAX_LENGTH}
+    match kind:
+        case "bert" | "electra" | "distilbert":
+            return transformers.BertTokenizer(vocab=_train_wordpiece(_BERT_SPECIAL), model_max_length=512)
+        case "mpnet":
+            return transformers.MPNetTokenizer(
+                vocab=_train_wordpiece(["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]), **limit
+            )
+        case "roberta":
+            vocab, merges = _train_bpe(_ROBERTA_SPECIAL)
+            return transformers.RobertaTokenizer(vocab=vocab, merges=merges, **limit)
+        case "xlm-roberta":
+            return transformers.XLMRobertaTokenizer(vocab=_train_unigram(_ROBERTA_SPECIAL), **limit)
+        case "deberta-v2":
+            return transformers.DebertaV2Tokenizer(vocab=_train_unigram(_BERT_SPECIAL), **limit)
+        case "modernbert":
+            return _modernbert_tokenizer()
+    raise ValueError(f"no tokenizer of kind {kind!r}")
+
+
+_BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def _train_wordpiece(special: list[str]) -> dict[str, int]:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(_SENTENCES, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    return tokenizer.get_vocab()
+
+
+def _train_bpe(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def _train_unigram(special: list[str]) -> list[tuple[str, float]]:
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    unknown = next(token for token in special if "unk" in token.lower())
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token=unknown)
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    return [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
+
+
+def _modernbert_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocab, merges = _train_bpe(_BERT_SPECIAL)
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=8192,
+        model_input_names=["input_ids", "attention_mask"],
+    )

@@ -1,0 +1,41 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from crossrank.models import onednn
+
+
+@pytest.mark.parametrize("shape", [(1, 48), (5, 48), (1500, 48), (3, 7, 48)])
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_it_is_the_linear_layer_of_torch(shape, gelu, has_bias):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(20, 48, generator=generator), torch.randn(20, generator=generator)
+    x = torch.randn(shape, generator=generator)
+    expected = F.linear(x, weight, bias if has_bias else None)
+    expected = F.gelu(expected) if gelu else expected
+    given = onednn.make_linear(weight, bias if has_bias else None, gelu=gelu)(x)
+    torch.testing.assert_close(given, expected, atol=2e-5, rtol=0)
+
+
+def test_rows_that_do_not_stand_together_in_memory():
+    weight, x = torch.randn(4, 6), torch.randn(6, 10).t()
+    torch.testing.assert_close(onednn.make_linear(weight, None)(x), F.linear(x, weight))
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_a_model_keeps_its_output_without_the_original_layers(monkeypatch, available):
+    monkeypatch.setattr(onednn, "is_available", lambda: available)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Sequential(nn.Linear(16, 16, bias=False), nn.Tanh()), nn.Linear(16, 1))
+    x = torch.randn(3, 8)
+    with torch.inference_mode():
+        expected = model(x)
+        onednn.replace_linears(model)
+        torch.testing.assert_close(model(x), expected)
+    assert any(type(module) is nn.Linear for module in model.modules()) is not available
+
+
+def test_float64_stays_with_torch():
+    weight, x = torch.randn(4, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    assert torch.equal(onednn.make_linear(weight, None)(x), F.linear(x, weight))
