@@ -1,17 +1,19 @@
 """Fixtures for every room: tiny checkpoints with random weights, in the layout that real ones have on the hub.
 
 `tiny_checkpoint(kind)` returns a folder with `config.json`, `model.safetensors` and the tokenizer files. Kinds:
-`bert`, `electra`, `roberta`, `xlm-roberta`, `deberta-v2`, `modernbert`, `mpnet`, `distilbert`: one label;
-`bert-two-labels`: labels `irrelevant` and `relevant`; `modular`: sentence-transformers modules on ModernBERT.
-Hidden size 32, 2 layers, at most 128 tokens, scores spread over about +-5. A folder is built once a session and shared:
-copy it (`shutil.copytree`) before changing anything in it.
+`bert`, `electra`, `roberta`, `xlm-roberta`, `deberta-v2`, `modernbert`, and the rarer `albert`, `camembert`, `deberta`,
+`distilbert`, `ernie`, `gte`, `mpnet`, `nomic_bert`, `xlm-roberta-xl`: one label; `bert-two-labels`: labels `irrelevant`
+and `relevant`; `modular`: sentence-transformers modules on ModernBERT. Hidden size 32, 2 layers, at most 128 tokens,
+scores spread over about +-5. A folder is built once a session and shared: copy it (`shutil.copytree`) before changing
+anything in it.
 
-`reference_logits(folder, pairs)` is the plain float32 answer for the sequence-classification kinds: transformers, one pair
-at a time, nothing clever. `hard_pairs` is a list of awkward pairs.
+`reference_logits(folder, pairs)` is the plain float32 answer for the sequence-classification kinds: transformers, one
+pair at a time, nothing clever. `hard_pairs` is a list of awkward pairs.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,9 +21,10 @@ from typing import Any
 
 import pytest
 
+# Models this small gain nothing from threads, and threads that wait for each other stall on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MAX_LENGTH = 128
-KINDS = ("bert", "electra", "roberta", "xlm-roberta", "deberta-v2", "modernbert", "mpnet", "distilbert", "modular")
-SEQUENCE_CLASSIFICATION_KINDS = tuple(kind for kind in KINDS if kind != "modular")
 
 _SENTENCES = (
     "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
@@ -123,7 +126,7 @@ def _save_modular(folder: Path) -> None:
     scores = Dense(32, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
     _spread(scores.linear)
     body = Transformer(str(folder / "body"), transformer_task="feature-extraction")
-    head = [Pooling(32, "mean"), Dense(32, 32, activation_function=torch.nn.GELU()), LayerNorm(32), scores]
+    head = [Pooling(32, "cls"), Dense(32, 32, activation_function=torch.nn.GELU()), LayerNorm(32), scores]
     model = CrossEncoder(modules=[body, *head], device="cpu", activation_fn=torch.nn.Identity())
     model.save_pretrained(str(folder), create_model_card=False)
 
@@ -146,12 +149,17 @@ def _config(kind: str, tokenizer: Any, **kwargs: Any) -> Any:
     match kind:
         case "bert":
             return transformers.BertConfig(**sizes, **common, **positions)
-        case "electra":
-            return transformers.ElectraConfig(**sizes, **common, **positions, embedding_size=16)
-        case "roberta":
-            return transformers.RobertaConfig(**sizes, **common, **after_padding, type_vocab_size=1)
-        case "xlm-roberta":
-            return transformers.XLMRobertaConfig(**sizes, **common, **after_padding, type_vocab_size=1)
+        case "electra" | "albert":
+            return transformers.AutoConfig.for_model(kind, **sizes, **common, **positions, embedding_size=16)
+        case "ernie" | "gte" | "nomic_bert":
+            return transformers.AutoConfig.for_model(kind, **sizes, **common, **positions)
+        case "roberta" | "camembert" | "xlm-roberta" | "xlm-roberta-xl":
+            return transformers.AutoConfig.for_model(kind, **sizes, **common, **after_padding, type_vocab_size=1)
+        case "deberta":
+            return transformers.DebertaConfig(
+                **sizes, **common, **positions, pooler_hidden_size=32, relative_attention=True,
+                pos_att_type=["p2c", "c2p"], position_biased_input=False,
+            )  # fmt: skip
         case "mpnet":
             return transformers.MPNetConfig(**sizes, **common, **after_padding)
         case "distilbert":
@@ -176,7 +184,7 @@ def _train_tokenizer(kind: str) -> Any:
 
     limit = {"model_max_length": MAX_LENGTH}
     match kind:
-        case "bert" | "electra" | "distilbert":
+        case "bert" | "electra" | "distilbert" | "albert" | "ernie" | "nomic_bert" | "deberta":
             return transformers.BertTokenizer(vocab=_train_wordpiece(_BERT_SPECIAL), model_max_length=512)
         case "mpnet":
             return transformers.MPNetTokenizer(
@@ -185,7 +193,7 @@ def _train_tokenizer(kind: str) -> Any:
         case "roberta":
             vocab, merges = _train_bpe(_ROBERTA_SPECIAL)
             return transformers.RobertaTokenizer(vocab=vocab, merges=merges, **limit)
-        case "xlm-roberta":
+        case "xlm-roberta" | "xlm-roberta-xl" | "camembert" | "gte":
             return transformers.XLMRobertaTokenizer(vocab=_train_unigram(_ROBERTA_SPECIAL), **limit)
         case "deberta-v2":
             return transformers.DebertaV2Tokenizer(vocab=_train_unigram(_BERT_SPECIAL), **limit)

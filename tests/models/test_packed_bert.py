@@ -17,7 +17,9 @@ def load_packed(folder, dtype=torch.float32):
 
     def score(pairs):
         encoded = encoder.encode(pairs)
-        input_ids, types = (torch.from_numpy(np.concatenate(x)).long() for x in (encoded.input_ids, encoded.token_type_ids))
+        input_ids, types = (
+            torch.from_numpy(np.concatenate(x)).long() for x in (encoded.input_ids, encoded.token_type_ids)
+        )
         types = types if checkpoint.uses_segments else torch.zeros_like(types)
         return packed(input_ids, types, encoded.lengths.tolist()).numpy()
 

@@ -15,7 +15,7 @@ from crossrank.cli.terminal import print_facts, print_json
 def export(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
-    weights: Annotated[Weights, typer.Option(help="The form of the weights.")] = Weights.int8,
+    weights: Annotated[Weights, typer.Option(help="The form of the weights.")] = Weights.float32,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,10 +26,12 @@ _SIZES = {
 
 def info(model: ModelArgument, revision: RevisionOption = None, as_json: JsonOption = False) -> None:
     """Show everything that a checkpoint says of itself; its weights are not loaded."""
+    from crossrank.inference.selection import choose_engine
     from crossrank.models.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(model, revision=revision, label=0)
-    facts = describe(checkpoint)
+    engine = choose_engine(checkpoint)
+    facts = describe(checkpoint) | {"engine": f"{engine.backend}: {engine.reason}"}
     if as_json:
         print_json(facts)
         return

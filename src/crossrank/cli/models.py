@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossrank.cli.options import JsonOption
 from crossrank.cli.terminal import format_size, print_json, print_table
 from crossrank.errors import RerankError
+
+if TYPE_CHECKING:
+    from crossrank.models.checkpoint import Checkpoint
 
 # What each package is for, and the extra that brings it.
 _PACKAGES = {
@@ -84,9 +88,21 @@ def find_local_models(installed: Mapping[str, bool]) -> list[LocalModel]:
         files = list_files(checkpoint.folder)
         if not any(file.endswith(_WEIGHTS) for file in files):
             continue
-        runs = installed["openvino"] if checkpoint.openvino_file else installed["torch"] and installed["transformers"]
-        found.append(LocalModel(name, checkpoint.family.name, checkpoint.max_length, sum(files.values()), runs))
+        size, runs = sum(files.values()), _is_loadable(checkpoint, installed)
+        found.append(LocalModel(name, checkpoint.family.name, checkpoint.max_length, size, runs))
     return found
+
+
+def _is_loadable(checkpoint: Checkpoint, installed: Mapping[str, bool]) -> bool:
+    from crossrank.inference.selection import choose_engine
+
+    if choose_engine(checkpoint).backend == "torch":
+        return installed["torch"] and installed["transformers"]
+    if checkpoint.openvino_file:
+        return installed["openvino"]
+    from crossrank.inference.openvino_graph import supports_graph
+
+    return supports_graph(checkpoint.config)
 
 
 def list_files(folder: Path) -> dict[str, int]:

@@ -60,7 +60,7 @@ QueryArgument = Annotated[str | None, typer.Argument(metavar="QUERY", help="What
 FilesArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[FILE]...",
+        metavar="FILE",
         help="JSONL, CSV, TSV, Parquet, Markdown or plain text (also .gz), or folders; standard input if left out.",
         show_default=False,
     ),

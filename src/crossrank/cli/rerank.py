@@ -74,12 +74,13 @@ def rerank(
 ) -> None:
     """Rank documents for a query, best first.
 
-    With --queries, --corpus, --run and -o it reranks a whole first-stage run. Interrupted, it goes on where it stopped
-    when the same command is given again.
+    With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
     """
     loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, skip_bad)
     only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
+    if fuse and score_type is not ScoreType.logit:
+        raise InputError("fused scores are no probabilities: leave out --score-type or --fuse")
     files_of_run = whole_run(queries, corpus, run, output, restart=restart, unfit=only_files)
     if files_of_run:
         rerank_run(files_of_run, ranking, loading, restart=restart)

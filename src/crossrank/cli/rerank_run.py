@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,18 +117,25 @@ def _rank(reranker: Reranker, task: RerankingTask, options: RankOptions) -> list
 
 def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reranker: Reranker) -> dict[str, Any]:
     """Everything that the lines of the output depend on."""
+    engine, folder = reranker.engine, reranker.checkpoint.folder
     model = {key: value for key, value in asdict(loading).items() if key != "num_threads"}
-    inputs = {"queries": files.queries, "corpus": files.corpus, "run": files.run}
     return {
         "crossrank": __version__,
         **model,
+        "checkpoint": _fingerprint(path for path in folder.rglob("*") if path.is_file()),
+        "engine": f"{engine.name} on {engine.device} in {engine.precision}",
         **asdict(options),
-        **{name: _fingerprint(path) for name, path in inputs.items()},
+        "queries": _fingerprint([files.queries]),
+        "corpus": _fingerprint([files.corpus]),
+        "run": _fingerprint([files.run]),
     }
 
 
-def _fingerprint(path: Path) -> str:
-    """Name a file with its size and its time, which change when its content does."""
-    status = path.stat()
-    changed = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
-    return f"{path.name}, {status.st_size} bytes, of {changed}"
+def _fingerprint(paths: Iterable[Path]) -> str:
+    """Describe files by their names, sizes and times, which change when their content does."""
+    found = {path.name: path.stat() for path in sorted(paths)}
+    size = sum(status.st_size for status in found.values())
+    newest = max((status.st_mtime_ns for status in found.values()), default=0)
+    changed = datetime.fromtimestamp(newest / 1e9, UTC).isoformat()
+    names = next(iter(found)) if len(found) == 1 else f"{len(found)} files"
+    return f"{names}, {size} bytes, of {changed}"

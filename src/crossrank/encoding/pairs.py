@@ -176,7 +176,7 @@ class PairEncoder:
             if bad is None:
                 raise
             raise InputError(
-                f"{what} {bad} is not valid Unicode (a lone surrogate): {ascii(texts[bad][:60])}; "
+                f"{what} {bad} is not valid Unicode (a lone surrogate): {texts[bad][:60]!a}; "
                 "decode it with errors='replace' first"
             ) from None
 

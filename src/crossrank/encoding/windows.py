@@ -1,4 +1,4 @@
-"""Windows over a document that is too long for the model: overlapping, cut at the ends of sentences where there are any."""
+"""Windows over a document that is too long for the model: overlapping, and cut at ends of sentences."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The graph does three things that a traced one does not:
 
-- the real tokens of a batch stand in one row `(N, H)`, so linear layers and norms never see padding; only attention lays
-  them out as `(B, T)`;
+- the real tokens of a batch stand in one row `(N, H)`, so linear layers and norms never see padding; only attention
+  lays them out as `(B, T)`;
 - query, key and value are one product;
 - the last layer computes keys and values for all tokens and everything else for the first token of each pair alone,
   which is all that the head reads.
@@ -26,7 +26,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from crossrank.errors import CheckpointError, UnsupportedModel
-from crossrank.inference.weight_compression import join_names
+from crossrank.inference.weight_compression import join_names, mark_named
 from crossrank.inference.weight_files import Weights
 
 # Added to the attention logits of padding: float16's lowest number, which every precision holds and whose exponential
@@ -177,7 +177,9 @@ class _GraphBuilder:
         logits = self._head(hidden)
         logits.output(0).get_tensor().set_names({"logits"})
         self.parameters.check_all_used(self.layout.body)
-        return ov.Model([ops.result(logits)], inputs, self.config["model_type"])
+        model = ov.Model([ops.result(logits)], inputs, self.config["model_type"])
+        mark_named(model)
+        return model
 
     def _lay_out(self, input_ids: Any, attention_mask: Any) -> None:
         """Compute the index arrays that lead from `(B, T)` to `(N,)` and back, and the mask of attention."""

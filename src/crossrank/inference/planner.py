@@ -22,8 +22,8 @@ def plan_batches(
     Every pair is in exactly one batch. Within a batch the lengths are as close as sorting makes them, and
     `longest * pairs` is at most `budget_tokens`, unless one pair alone is longer.
 
-    With several streams, batches also become smaller towards the end, so that the streams finish together: a batch takes
-    at most half of an even share of the work that is left.
+    With several streams, batches also become smaller towards the end, so that the streams finish together: a batch
+    takes at most half of an even share of the work that is left.
 
     Args:
         lengths: Tokens of each pair, int64 `(P,)`, each at least 1.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
-from crossrank.errors import InputError, MissingExtra, NumericalError
+from crossrank.errors import InputError, MissingExtra
 from crossrank.inference.planner import plan_batches
 from crossrank.models.checkpoint import Checkpoint
 
@@ -93,21 +93,10 @@ class TorchEngine:
         )
 
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
-        """Return the raw logits, float32 `(P, L)`, in the order given.
-
-        Raises:
-            NumericalError: If a logit is NaN or infinite; names the pair.
-        """
-        logits_PL = np.zeros((len(encoded), self._num_labels), np.float32)
+        """Return the raw logits, float32 `(P, L)`, in the order given."""
+        logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
         for rows in plan_batches(encoded.lengths, budget_tokens=self._budget_tokens):
             logits_PL[rows] = self._forward(encoded, rows).float().cpu().numpy()
-        bad = np.flatnonzero(~np.isfinite(logits_PL).all(axis=1))
-        if len(bad):
-            raise NumericalError(
-                f"the model gave {logits_PL[bad[0]].tolist()} for pair {bad[0]} in {self.precision}"
-                f" ({len(bad)} of {len(encoded)} pairs are not finite): "
-                + ("the weights are damaged" if self.precision == "float32" else 'load with dtype="float32"')
-            )
         return logits_PL
 
 
@@ -132,9 +121,18 @@ def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
 
 
 def _load_classifier(checkpoint: Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
-    from crossrank.models.sequence_classification import load_sequence_classifier
+    """Load from safetensors, or where a folder has only the CPU form, from the constants of its graph."""
+    from crossrank.models.sequence_classification import fill_sequence_classifier, load_sequence_classifier
+    from crossrank.models.weights import has_weight_files
 
-    return load_sequence_classifier(checkpoint, dtype=dtype)
+    if checkpoint.openvino_file is None or has_weight_files(checkpoint.transformer_folder):
+        return load_sequence_classifier(checkpoint, dtype=dtype)
+    import torch
+
+    from crossrank.inference.weight_compression import read_ir_weights
+
+    tensors = {name: torch.tensor(array) for name, array in read_ir_weights(checkpoint.openvino_file).items()}
+    return fill_sequence_classifier(checkpoint, tensors, dtype=dtype)
 
 
 def _packed_forward(packed: PackedBert, checkpoint: Checkpoint) -> BatchForward:

@@ -1,7 +1,7 @@
 """Weight-only int8 in OpenVINO graphs: writing it, undoing it, and reading parameters back.
 
-Every row of a matrix is stored as int8 with one float32 scale; the arithmetic stays in floating point. The classification
-layer and other matrices of a few rows are kept as they are.
+Every row of a matrix is stored as int8 with one float32 scale; the arithmetic stays in floating point. The
+classification layer and other matrices of a few rows are kept as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from openvino.utils import replace_node
 from crossrank.errors import CheckpointError
 from crossrank.inference.weight_files import Weights
 
+_MARK = ("crossrank", "constants")
 _SCALE = ".scale"
 _JOIN = ", "
 _MIN_ROWS = 16
@@ -29,6 +30,11 @@ _INT8_MAX = 127
 def join_names(names: Sequence[str]) -> str:
     """Return the name of a constant that holds several parameters, one below the other."""
     return _JOIN.join(names)
+
+
+def mark_named(model: ov.Model) -> None:
+    """Note in a graph that its constants carry the names of parameters."""
+    model.set_rt_info("parameters", list(_MARK))
 
 
 def quantise_rows(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -48,7 +54,7 @@ def compress_weights(model: ov.Model) -> None:
             constant = node.input_value(1).get_node()
             if _is_matrix(constant):
                 node.input(1).replace_source_output(_compressed(constant).output(0))
-        elif node.get_type_name() == "Gather" and _is_matrix(node.input_value(0).get_node()):
+        elif _reads_rows(node):
             replace_node(node, _compressed_rows(node))
 
 
@@ -72,6 +78,11 @@ def read_ir_weights(model: ov.Model | Path) -> Weights:
         CheckpointError: If the file cannot be read, or the graph was converted and has lost the names.
     """
     graph = model if isinstance(model, ov.Model) else read_ir(model)
+    if not graph.has_rt_info(list(_MARK)):
+        raise CheckpointError(
+            "the parameters of this OpenVINO graph have no names, because it was traced: only the graphs of BERT-like "
+            "models that crossrank exports can be turned back"
+        )
     constants = {node.get_friendly_name(): node.data for node in graph.get_ops() if node.get_type_name() == "Constant"}
     weights: Weights = {}
     for joined, array in constants.items():
@@ -81,10 +92,6 @@ def read_ir_weights(model: ov.Model | Path) -> Weights:
         full = array.astype(np.float32) * constants[joined + _SCALE] if array.dtype == np.int8 else array
         parts = np.split(_without_row_axis(joined, full), len(names))
         weights |= {name: np.array(part, np.float32) for name, part in zip(names, parts, strict=True)}
-    if not any(".encoder.layer.0." in name for name in weights):
-        raise CheckpointError(
-            "the OpenVINO graph does not name its parameters: it was not built from a BERT-like model"
-        )
     return weights
 
 
@@ -115,6 +122,14 @@ def _is_matrix(node: Any) -> bool:
         and len(node.shape) == 2
         and node.shape[0] >= _MIN_ROWS
     )
+
+
+def _reads_rows(node: Any) -> bool:
+    """Whether a node looks rows up in a constant table."""
+    if node.get_type_name() != "Gather" or not _is_matrix(node.input_value(0).get_node()):
+        return False
+    axis = node.input_value(2).get_node()
+    return axis.get_type_name() == "Constant" and int(axis.data.item()) == 0
 
 
 def _compressed(constant: Any) -> Any:

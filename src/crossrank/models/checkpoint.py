@@ -181,9 +181,9 @@ def _num_labels(config: Mapping[str, Any], modules: tuple[ModuleEntry, ...]) -> 
     scores = num_scores(modules)
     if scores is not None:
         return scores
-    if isinstance(config.get("id2label"), dict):
-        return len(config["id2label"])
-    return _whole_number(config.get("num_labels"), 2)  # transformers writes no labels where there are two
+    names = config.get("id2label")
+    # As in transformers: a stated number wins over the names, and without either there are two.
+    return _whole_number(config.get("num_labels"), len(names) if isinstance(names, dict) else 2)
 
 
 def _choose_label(label: int | str | None, num_labels: int, config: Mapping[str, Any], name: str) -> int:

@@ -118,6 +118,36 @@ FAMILIES: tuple[Family, ...] = (
         "[CLS] -> dense, relu -> classifier",
         reads_segments=False,
     ),
+    Family(
+        "albert",
+        ("albert",),
+        ("AlbertForSequenceClassification",),
+        "ALBERT",
+        "[CLS] -> pooler (dense, tanh) -> classifier",
+    ),
+    Family(
+        "ernie",
+        ("ernie",),
+        ("ErnieForSequenceClassification",),
+        "ERNIE",
+        "[CLS] -> pooler (dense, tanh) -> classifier",
+    ),
+    Family(
+        "nomic-bert",
+        ("nomic_bert",),
+        ("NomicBertForSequenceClassification",),
+        "NomicBERT, in the layout that transformers has natively",
+        "[CLS] -> pooler (dense, tanh) -> classifier",
+    ),
+    Family(
+        "gte",
+        ("gte",),
+        ("GteForSequenceClassification",),
+        "GTE multilingual, in the layout that transformers has natively",
+        "<s> -> pooler (dense, tanh) -> classifier",
+        reads_segments=False,
+        pad_token_id=1,
+    ),
 )
 
 _HEAD_SUFFIX = "ForSequenceClassification"

@@ -48,10 +48,10 @@ class _Layer:
 
     projections: tuple[LinearMap, ...]
     attention_output: LinearMap
-    attention_norm: nn.Module
+    attention_norm: LinearMap
     up: LinearMap
     down: LinearMap
-    output_norm: nn.Module
+    output_norm: LinearMap
 
 
 class PackedBert:
@@ -126,7 +126,7 @@ def _attend(query_TAD: Tensor, key_TAD: Tensor, value_TAD: Tensor) -> Tensor:
     """Return the context of one pair, `(T, H)`, for as many query positions as are given."""
     query, key, value = (x.transpose(0, 1)[None] for x in (query_TAD, key_TAD, value_TAD))
     context: Tensor = F.scaled_dot_product_attention(query, key, value)
-    context_TH: Tensor = context[0].transpose(0, 1).flatten(1)
+    context_TH = context[0].transpose(0, 1).flatten(1)
     return context_TH
 
 

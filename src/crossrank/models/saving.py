@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InputError
 from crossrank.models.json_files import read_json_object
@@ -56,5 +56,5 @@ def save_checkpoint(
     return folder
 
 
-def _update(path: Path, values: dict[str, object]) -> None:
+def _update(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(read_json_object(path) | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -21,6 +21,12 @@ _HARMLESS_UNUSED = re.compile(
     r"|^discriminator_predictions\.|^generator_|^vocab_(transform|layer_norm|projector)\."
 )
 _SHOWN_KEYS = 4
+_SINGLE_FILE, _INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+
+
+def has_weight_files(folder: Path) -> bool:
+    """Return whether a folder holds safetensors weights, in one file or in shards."""
+    return (folder / _SINGLE_FILE).is_file() or (folder / _INDEX_FILE).is_file()
 
 
 def find_weight_files(folder: Path) -> tuple[Path, ...]:
@@ -29,7 +35,7 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
     Raises:
         CheckpointError: If there are none, if there is only a pickle, or if a file is missing or damaged.
     """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    single, index = folder / _SINGLE_FILE, folder / _INDEX_FILE
     if single.is_file():
         files: tuple[Path, ...] = (single,)
     elif index.is_file():

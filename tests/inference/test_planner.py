@@ -1,0 +1,47 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossrank.inference.planner import plan_batches
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=200).map(lambda values: np.array(values, np.int64))
+BUDGETS = st.integers(1, 3000)
+
+
+@given(LENGTHS, BUDGETS, st.integers(1, 8))
+def test_every_pair_is_planned_once(lengths, budget, num_streams):
+    batches = plan_batches(lengths, budget_tokens=budget, num_streams=num_streams)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+
+
+@given(LENGTHS, BUDGETS, st.integers(1, 8))
+def test_padded_batches_keep_the_budget_unless_one_pair_alone_is_longer(lengths, budget, num_streams):
+    for batch in plan_batches(lengths, budget_tokens=budget, num_streams=num_streams):
+        assert lengths[batch].max() * len(batch) <= budget or len(batch) == 1
+
+
+@given(LENGTHS, BUDGETS, st.integers(1, 8))
+def test_longest_pairs_start_first(lengths, budget, num_streams):
+    batches = plan_batches(lengths, budget_tokens=budget, num_streams=num_streams)
+    planned = [lengths[row] for batch in batches for row in batch]
+    assert planned == sorted(planned, reverse=True)
+
+
+def test_equal_pairs_fill_the_budget():
+    batches = plan_batches(np.full(10, 100), budget_tokens=400)
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_few_pairs_are_spread_over_all_streams():
+    batches = plan_batches(np.full(20, 130), budget_tokens=10_000, num_streams=2)
+    first_stream, second_stream = 0, 0
+    for batch in batches:  # each stream takes the next batch when it is free
+        if first_stream <= second_stream:
+            first_stream += 130 * len(batch)
+        else:
+            second_stream += 130 * len(batch)
+    assert abs(first_stream - second_stream) <= 260
+
+
+def test_nothing_to_plan():
+    assert plan_batches(np.array([], np.int64), budget_tokens=1024, num_streams=2) == []

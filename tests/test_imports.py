@@ -1,0 +1,43 @@
+"""What importing and scoring must not bring along, and what the package exports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import crossrank
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_exported_names():
+    public = {"Document", "Hit", "Pair", "Ranking", "RerankError", "Reranker", "__version__"}
+    assert set(crossrank.__all__) == public
+    for name in crossrank.__all__:
+        assert getattr(crossrank, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'reranker_'"):
+        _ = crossrank.reranker_
+
+
+def test_import_crossrank_brings_no_runtime():
+    heavy = "[m for m in ('torch', 'transformers', 'openvino', 'typer', 'rich', 'pydantic') if m in sys.modules]"
+    assert run(f"import sys, crossrank; print({heavy})") == "[]"
+
+
+def test_ranking_with_the_shipped_model_brings_neither_torch_nor_transformers():
+    code = (
+        "import sys; from crossrank import Reranker;"
+        "r = Reranker.load().rank('red planet', ['Bread needs flour.', 'Mars is the red planet.']);"
+        "print(r[0].index, [m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    assert run(code) == "1 []"
+
+
+def test_the_library_adds_no_log_handler():
+    assert run("import logging, crossrank; print(logging.getLogger('crossrank').handlers)") == "[]"

@@ -1,0 +1,229 @@
+"""The front door: scores, rankings, over-long documents, calibration, fusion, threads, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from crossrank import Document, Ranking, Reranker
+from crossrank.errors import InputError, NumericalError
+from crossrank.reranker import sigmoid
+from crossrank.types import Ranker, Scorer
+
+QUERY = "Which planet is known as the Red Planet?"
+DOCUMENTS = [
+    "Venus is often called Earth's twin because of its similar size and proximity.",
+    "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+    "Bread needs flour, water, salt and yeast, and an hour of rest.",
+]
+
+
+@pytest.fixture(scope="module")
+def reranker(tiny_checkpoint) -> Reranker:
+    return Reranker.load(tiny_checkpoint("bert"), backend="torch")
+
+
+@pytest.fixture
+def with_settings(tiny_checkpoint, tmp_path):
+    """Load the tiny BERT with a `crossrank.json`."""
+
+    def load(**settings) -> Reranker:
+        folder = tmp_path / "checkpoint"
+        shutil.copytree(tiny_checkpoint("bert"), folder)
+        (folder / "crossrank.json").write_text(json.dumps({"format_version": 1} | settings))
+        return Reranker.load(folder, backend="torch")
+
+    return load
+
+
+def test_scores_are_the_logits_of_transformers_in_input_order(reranker, tiny_checkpoint, reference_logits, hard_pairs):
+    scores = reranker.score(hard_pairs)
+    assert scores.dtype == np.float32
+    assert scores.shape == (len(hard_pairs),)
+    np.testing.assert_allclose(scores, reference_logits(tiny_checkpoint("bert"), hard_pairs)[:, 0], atol=1e-5)
+
+
+def test_probabilities_are_those_of_sentence_transformers(reranker, tiny_checkpoint):
+    from sentence_transformers import CrossEncoder
+
+    expected = CrossEncoder(str(tiny_checkpoint("bert")), device="cpu").predict([(QUERY, d) for d in DOCUMENTS])
+    ranking = reranker.rank(QUERY, DOCUMENTS, score_type="probability")
+    assert ranking.score_type == "probability"
+    for hit in ranking:
+        assert hit.score == pytest.approx(float(expected[hit.index]), abs=1e-5)
+
+
+def test_a_ranking_is_sorted_and_cut(reranker):
+    scores = reranker.score([(QUERY, document) for document in DOCUMENTS])
+    ranking = reranker.rank(QUERY, DOCUMENTS, top_k=2)
+    assert isinstance(ranking, Ranking)
+    assert [hit.index for hit in ranking] == np.argsort(-scores).tolist()[:2]
+    assert [hit.score for hit in ranking] == sorted(scores.tolist(), reverse=True)[:2]
+    assert ranking[0].document.text == DOCUMENTS[ranking[0].index]
+
+
+def test_documents_may_be_strings_documents_and_mappings(reranker):
+    given = ["Mars", Document("Mars", title="Planet", id="a", metadata={"n": 1}), {"text": "Mars", "title": "Planet"}]
+    hits = {hit.index: hit for hit in reranker.rank("red planet", given)}
+    assert hits[1].document is given[1]
+    assert hits[2].document == Document("Mars", title="Planet")
+    assert hits[1].score == pytest.approx(hits[2].score, abs=1e-6), "id and metadata are not read by the model"
+    assert hits[0].score != pytest.approx(hits[1].score, abs=1e-3), "the title is"
+
+
+def test_equal_scores_keep_the_input_order(reranker):
+    assert [hit.index for hit in reranker.rank(QUERY, ["Mars"] * 7)] == list(range(7))
+
+
+def test_an_empty_list_ranks_to_an_empty_ranking(reranker):
+    assert len(reranker.rank(QUERY, [])) == 0
+    assert reranker.score([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("", DOCUMENTS, {}), "the query is empty"),
+        (("  \n", DOCUMENTS, {}), "the query is empty"),
+        ((None, DOCUMENTS, {}), "must be a string, not NoneType"),
+        ((QUERY, DOCUMENTS, {"top_k": 0}), "top_k must be a whole number of at least 1"),
+        ((QUERY, DOCUMENTS, {"top_k": 1.5}), "top_k"),
+        ((QUERY, "one string", {}), "must be a list of documents"),
+        ((QUERY, [{"text": "a", "body": "b"}], {}), r"document 0 has unknown keys \['body'\]"),
+        ((QUERY, [{"title": "a"}], {}), "document 0 has no 'text'"),
+        ((QUERY, ["a", 7], {}), "document 1 is a int"),
+        ((QUERY, [{"text": None}], {}), "the text of document 0 is a NoneType"),
+        ((QUERY, DOCUMENTS, {"score_type": "softmax"}), "score_type must be"),
+        ((QUERY, DOCUMENTS, {"on_overflow": "drop"}), "on_overflow must be"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": [1.0]}), "1 first_stage_scores for 3 documents"),
+    ],
+)
+def test_bad_arguments_are_clear_errors(reranker, arguments, message):
+    query, documents, options = arguments
+    with pytest.raises(InputError, match=message):
+        reranker.rank(query, documents, **options)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("a",)], "pair 0 must be"),
+        (["ab"], "pair 0 must be"),
+        ("ab", "not one string"),
+        ([("q", "d"), ("", "d")], "the query of pair 1 is empty"),
+    ],
+)
+def test_bad_pairs_are_clear_errors(reranker, pairs, message):
+    with pytest.raises(InputError, match=message):
+        reranker.score(pairs)
+
+
+LONG = "Bread needs flour. " * 60 + "Mars is the Red Planet. " + "Berlin is a city. " * 60
+
+
+def test_truncation_is_reported(reranker):
+    hits = {hit.index: hit for hit in reranker.rank(QUERY, [LONG, "Mars"])}
+    assert hits[0].truncated
+    assert hits[0].span is None
+    assert not hits[1].truncated
+
+
+def test_chunks_keep_the_best_window_and_its_span(reranker):
+    ranking = reranker.rank(QUERY, ["Mars", LONG], on_overflow="chunk")
+    hit = next(hit for hit in ranking if hit.index == 1)
+    assert not hit.truncated
+    start, end = hit.span
+    alone = reranker.score([(QUERY, LONG[start:end])])[0]
+    assert hit.score == pytest.approx(float(alone), abs=1e-5)
+    assert hit.score >= reranker.score([(QUERY, LONG)])[0] - 1e-5, "the first window is one of them"
+    assert next(hit for hit in ranking if hit.index == 0).span is None
+
+
+def test_windows_carry_the_title(reranker):
+    document = Document(LONG, title="Mars")
+    hit = reranker.rank(QUERY, [document], on_overflow="chunk")[0]
+    start, end = hit.span
+    alone = reranker.score([(QUERY, Document(LONG[start:end], title="Mars"))])[0]
+    assert hit.score == pytest.approx(float(alone), abs=1e-5)
+    assert hit.document is document
+
+
+def test_overflow_can_be_refused(reranker):
+    with pytest.raises(InputError, match=r"document 1 does not fit in max_length=128 tokens .* \(1 of 2 do not\)"):
+        reranker.rank(QUERY, ["Mars", LONG], on_overflow="error")
+    assert len(reranker.rank(QUERY, DOCUMENTS, on_overflow="error")) == 3
+
+
+def test_a_document_of_three_megabytes(reranker):
+    huge = "Mars is the Red Planet. " * 125_000
+    ranking = reranker.rank(QUERY, [huge, "Mars"])
+    assert {hit.index: hit.truncated for hit in ranking} == {0: True, 1: False}
+
+
+def test_calibration_of_the_checkpoint_makes_the_probability(with_settings, reranker):
+    calibrated = with_settings(calibration={"method": "platt", "slope": 0.5, "intercept": -1.0})
+    logits = reranker.score([(QUERY, document) for document in DOCUMENTS])
+    for hit in calibrated.rank(QUERY, DOCUMENTS, score_type="probability"):
+        assert hit.score == pytest.approx(1 / (1 + np.exp(-(0.5 * logits[hit.index] - 1.0))), abs=1e-5)
+
+
+def test_temperature_divides_the_logits(with_settings, reranker):
+    pairs = [(QUERY, document) for document in DOCUMENTS]
+    np.testing.assert_allclose(with_settings(temperature=4.0).score(pairs), reranker.score(pairs) / 4, rtol=1e-5)
+
+
+def test_first_stage_scores_are_fused_as_the_checkpoint_says(with_settings, reranker):
+    fused = with_settings(fusion={"method": "minmax", "weight": 0.25})
+    logits = reranker.score([(QUERY, document) for document in DOCUMENTS])
+    scaled = (logits - logits.min()) / np.ptp(logits)
+    ranking = fused.rank(QUERY, DOCUMENTS, first_stage_scores=[30.0, 10.0, 20.0])
+    assert ranking.score_type == "fused"
+    for hit in ranking:
+        assert hit.score == pytest.approx(0.25 * scaled[hit.index] + 0.75 * [1.0, 0.0, 0.5][hit.index], abs=1e-5)
+
+
+def test_the_label_chooses_the_output_and_softmax_its_probability(tiny_checkpoint, reference_logits):
+    folder = tiny_checkpoint("bert-two-labels")
+    pairs = [(QUERY, document) for document in DOCUMENTS]
+    logits = reference_logits(folder, pairs)
+    chosen = Reranker.load(folder, label="relevant", backend="torch")
+    np.testing.assert_allclose(chosen.score(pairs), logits[:, 1], atol=1e-5)
+    expected = np.exp(logits[:, 1]) / np.exp(logits).sum(axis=1)
+    for hit in chosen.rank(QUERY, DOCUMENTS, score_type="probability"):
+        assert hit.score == pytest.approx(float(expected[hit.index]), abs=1e-5)
+    with pytest.raises(InputError, match=r"'irrelevant'.*'relevant'"):
+        Reranker.load(folder)
+
+
+def test_sixteen_threads_get_the_scores_of_one(reranker, hard_pairs):
+    expected = reranker.score(hard_pairs)
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda _: reranker.score(hard_pairs), range(32)))
+    for scores in results:
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_a_score_that_is_not_finite_names_its_pair(reranker, monkeypatch):
+    def broken(encoded):
+        logits = np.zeros((len(encoded), 1), np.float32)
+        logits[1] = np.nan
+        return logits
+
+    monkeypatch.setattr(reranker.engine, "logits", broken)
+    with pytest.raises(NumericalError, match="for pair 1"):
+        reranker.score([(QUERY, document) for document in DOCUMENTS])
+
+
+def test_the_sockets_are_satisfied(reranker):
+    assert isinstance(reranker, Scorer)
+    assert isinstance(reranker, Ranker)
+
+
+def test_sigmoid_is_exact_at_both_ends():
+    values = sigmoid(np.array([-200.0, -1.0, 0.0, 1.0, 200.0], np.float32))
+    np.testing.assert_allclose(values, [0, 0.26894143, 0.5, 0.7310586, 1], rtol=1e-6)
+    assert values.dtype == np.float32
