@@ -56,3 +56,11 @@ def write_jsonl():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_checkpoint, tmp_path_factory):
+    """A tiny checkpoint with random weights in the CPU form, which is scored without torch."""
+    from crossrank.inference.export import export_checkpoint
+
+    return export_checkpoint(tiny_checkpoint("bert"), tmp_path_factory.mktemp("exported") / "tiny").folder

@@ -173,6 +173,13 @@ def test_bad_input_ends_with_2_and_says_why(crossrank, reranker, planets, args, 
     assert result.stdout == ""
 
 
+def test_a_query_that_is_not_utf8(start, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    process = start("rerank", os.fsdecode(b"caf\xe9"), tmp_path / "empty.txt", "--json")
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, output, errors) == (2, b"", b"Error: the query is not valid UTF-8\n")
+
+
 def test_bad_lines_end_the_command_or_are_skipped_and_reported(crossrank, reranker, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "red"}\n{"text": \n{"text": "caf\xe9"}\n{"text": "red planet"}\n')
@@ -199,7 +206,7 @@ def test_a_long_list_of_bad_lines_is_cut(crossrank, reranker, tmp_path):
 def test_a_terminal_without_files_gets_a_hint(start):
     terminal, other_end = pty.openpty()
     process = start("rerank", QUERY, stdin=other_end)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     os.close(terminal)
     assert process.returncode == 2
     assert b"no FILE, and nothing is piped into standard input" in errors
@@ -208,7 +215,7 @@ def test_a_terminal_without_files_gets_a_hint(start):
 def test_a_table_on_a_terminal(start, planets):
     terminal, other_end = pty.openpty()
     process = start("rerank", QUERY, planets, stdout=other_end)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     os.close(other_end)
     shown = os.read(terminal, 100_000).decode()
     assert process.returncode == 0
@@ -227,6 +234,6 @@ def test_a_closed_pipe_is_silent(tmp_path, write_jsonl):
 def test_output_is_utf8_whatever_the_locale(start, tmp_path, write_jsonl):
     path = write_jsonl(tmp_path / "a.jsonl", {"text": "🍞 שלום"})
     process = start("rerank", QUERY, path, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, b"")
     assert output.decode() == "1\t0\t\t\t🍞 שלום\n"

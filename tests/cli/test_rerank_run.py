@@ -186,6 +186,14 @@ def test_wrong_options_end_with_2(crossrank, reranker, files, change, message):
     assert message in " ".join(result.stderr.split())
 
 
+def test_a_pipe_cannot_be_continued_and_is_refused(crossrank, reranker, files):
+    files["--run"].unlink()
+    os.mkfifo(files["--run"])
+    result = crossrank(*command(files))
+    assert result.exit_code == 2
+    assert "first.trec is a pipe" in result.stderr
+
+
 def test_the_settings_lie_beside_the_part(crossrank, reranker, files):
     reranker.interrupt_after = 1
     crossrank(*command(files, "--top-k", "3"))

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from crossrank.errors import CheckpointError
 from crossrank.inference.openvino_graph import build_graph
-from crossrank.inference.weight_compression import compress_weights, quantise_rows, read_ir_weights, unfold_weights
+from crossrank.inference.weight_compression import compress_weights, quantise, read_ir_weights, unfold_weights
 from crossrank.inference.weight_files import read_weights
 
 MATRICES = hnp.arrays(
@@ -33,7 +33,7 @@ def types_of_matrices(graph):
 
 @given(MATRICES)
 def test_int8_rows_are_within_half_a_step_of_the_original(matrix):
-    values, scales = quantise_rows(matrix)
+    values, scales = quantise(matrix)
     assert values.dtype == np.int8
     assert scales.shape == (len(matrix), 1)
     assert (np.abs(values * scales - matrix) <= scales * 0.5001).all()

@@ -87,6 +87,8 @@ def rerank(
         return
     if query is None:
         raise InputError('no query: crossrank rerank "your question" FILE...')
+    if query.encode("utf-8", "ignore").decode() != query:
+        raise InputError("the query is not valid UTF-8")
     if as_json and as_jsonl:
         raise InputError("--json and --jsonl exclude each other")
     rerank_files(query, files or [], ranking, loading, text_column=text_column, as_json=as_json, as_jsonl=as_jsonl)

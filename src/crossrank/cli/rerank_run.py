@@ -55,6 +55,9 @@ def whole_run(
     misplaced = ", ".join(name for name, value in unfit.items() if value)
     if misplaced:
         raise InputError(f"{misplaced} does not go with a whole run, which takes its queries and documents from files")
+    pipe = next((path for path in (queries, corpus, run) if not path.is_file()), None)
+    if pipe:
+        raise InputError(f"{pipe} is a pipe, but the files of a whole run are read more than once: save it to a file")
     return RunFiles(queries, corpus, run, output)
 
 

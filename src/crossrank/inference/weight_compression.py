@@ -1,6 +1,7 @@
 """Weight-only int8 in OpenVINO graphs: writing it, undoing it, and reading parameters back.
 
-Every row of a matrix is stored as int8 with one float32 scale; the arithmetic stays in floating point. The
+A row of an embedding table is stored as int8 with one float32 scale, a row of a linear layer with one scale for every
+64 elements: one outlier then spoils its neighbours and not the whole row. The arithmetic stays in floating point. The
 classification layer and other matrices of a few rows are kept as they are.
 """
 
@@ -25,6 +26,7 @@ _SCALE = ".scale"
 _JOIN = ", "
 _MIN_ROWS = 16
 _INT8_MAX = 127
+_GROUP_SIZE = 64
 
 
 def join_names(names: Sequence[str]) -> str:
@@ -37,14 +39,14 @@ def mark_named(model: ov.Model) -> None:
     model.set_rt_info("parameters", list(_MARK))
 
 
-def quantise_rows(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return the int8 form of a matrix `(R, C)` and the scale of each row `(R, 1)`; their product is near the matrix.
+def quantise(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return the int8 form of an array `(..., C)` and its scales `(..., 1)`; their product is near the array.
 
-    Symmetric around 0; the largest element of a row is exact.
+    Symmetric around 0; the largest element along the last axis is exact.
     """
-    largest = np.abs(matrix).max(axis=1, keepdims=True)
+    largest = np.abs(array).max(axis=-1, keepdims=True)
     scales = (np.where(largest > 0, largest, 1) / _INT8_MAX).astype(np.float32)
-    return np.rint(matrix / scales).astype(np.int8), scales
+    return np.rint(array / scales).astype(np.int8), scales
 
 
 def compress_weights(model: ov.Model) -> None:
@@ -89,7 +91,7 @@ def read_ir_weights(model: ov.Model | Path) -> Weights:
         if "." not in joined or joined.endswith(_SCALE):
             continue
         names = joined.split(_JOIN)
-        full = array.astype(np.float32) * constants[joined + _SCALE] if array.dtype == np.int8 else array
+        full = _unfolded(array, constants[joined + _SCALE]) if array.dtype == np.int8 else array
         parts = np.split(_without_row_axis(joined, full), len(names))
         weights |= {name: np.array(part, np.float32) for name, part in zip(names, parts, strict=True)}
     return weights
@@ -133,23 +135,31 @@ def _reads_rows(node: Any) -> bool:
 
 
 def _compressed(constant: Any) -> Any:
-    values, scales = _constants(constant)
-    return ops.multiply(ops.convert(values, np.float32), scales)
+    """Return a linear layer's matrix `(R, C)` as int8 groups `(R, C / 64, 64)` that are put together again."""
+    rows, columns = constant.shape
+    group = _GROUP_SIZE if columns % _GROUP_SIZE == 0 else columns
+    values, scales = _constants(constant.data.reshape(rows, -1, group), constant.get_friendly_name())
+    groups = ops.multiply(ops.convert(values, np.float32), scales)
+    return ops.reshape(groups, ops.constant(np.array([rows, columns], np.int64)), False)
 
 
 def _compressed_rows(gather: Any) -> Any:
-    values, scales = _constants(gather.input_value(0).get_node())
+    table = gather.input_value(0).get_node()
+    values, scales = _constants(table.data, table.get_friendly_name())
     indices, axis = gather.input_value(1), gather.input_value(2)
     rows = ops.convert(ops.gather(values, indices, axis), np.float32)
     return ops.multiply(rows, ops.gather(scales, indices, axis))
 
 
-def _constants(constant: Any) -> tuple[Any, Any]:
-    name = constant.get_friendly_name()
-    nodes = tuple(ops.constant(array) for array in quantise_rows(constant.data))
-    nodes[0].set_friendly_name(name)
-    nodes[1].set_friendly_name(name + _SCALE)
-    return nodes[0], nodes[1]
+def _constants(array: npt.NDArray[np.float32], name: str) -> tuple[Any, Any]:
+    values, scales = (ops.constant(part) for part in quantise(array))
+    values.set_friendly_name(name)
+    scales.set_friendly_name(name + _SCALE)
+    return values, scales
+
+
+def _unfolded(values: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return (values.astype(np.float32) * scales).reshape(len(values), -1)
 
 
 def _without_row_axis(name: str, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
