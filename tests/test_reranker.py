@@ -171,6 +171,12 @@ def test_calibration_of_the_checkpoint_makes_the_probability(with_settings, rera
         assert hit.score == pytest.approx(1 / (1 + np.exp(-(0.5 * logits[hit.index] - 1.0))), abs=1e-5)
 
 
+def test_a_checkpoint_that_states_the_identity_stays_with_logits_and_says_so(with_settings, reranker):
+    ranking = with_settings(activation="identity").rank(QUERY, DOCUMENTS, score_type="probability")
+    assert ranking.score_type == "logit"
+    assert [hit.score for hit in ranking] == [hit.score for hit in reranker.rank(QUERY, DOCUMENTS)]
+
+
 def test_temperature_divides_the_logits(with_settings, reranker):
     pairs = [(QUERY, document) for document in DOCUMENTS]
     np.testing.assert_allclose(with_settings(temperature=4.0).score(pairs), reranker.score(pairs) / 4, rtol=1e-5)

@@ -4,7 +4,7 @@ The teacher of a group is the sum of its standardised BM25 and bi-encoder scores
 already know; the labelled positive is lifted above the best negative by a margin. The student's softmax over the group
 follows the teacher's (KL divergence), so a likely false negative is pushed down softly and in its place.
 
-    python train.py --data DATA --groups WORK/groups.jsonl --out WORK/model [--num-groups 18000]
+    python train.py --data DATA --groups WORK/groups.jsonl --out WORK/model [--num-groups 12800]
 
 Shape letters: `B` pairs of a micro-batch, `T` tokens, `H` hidden, `G` groups of a step, `N` candidates of a group.
 """
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--groups", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--num-groups", type=int, default=18_000)
+    parser.add_argument("--num-groups", type=int, default=12_800)
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -141,8 +141,10 @@ class Reranker:
             query: What to rank for.
             documents: Strings, `Document`s, or mappings with `text` and optionally `title`, `id`, `metadata`.
             top_k: Keep the best k; all if None.
-            score_type: `"logit"`, or `"probability"` between 0 and 1: the checkpoint's fitted calibration where it has
-                one, otherwise the sigmoid of the logit in float32 (over several labels, the softmax).
+            score_type: `"logit"`, or `"probability"`: the checkpoint's fitted calibration where it has one, otherwise
+                its activation in float32, by the rule of sentence-transformers: the sigmoid unless it states another.
+                One that states the identity and has no calibration gives no probabilities: its scores stay logits,
+                and the ranking's `score_type` says so. Over several labels it is the softmax.
             on_overflow: For a document that is too long: `"truncate"` reads its beginning and says so in the hit;
                 `"chunk"` reads overlapping windows that end at sentences and keeps the best one's score and span;
                 `"error"` refuses.
@@ -160,17 +162,16 @@ class Reranker:
         if isinstance(documents, str | bytes | Mapping):
             raise InputError("documents must be a list of documents, not one document")
         checked = [to_document(document, i) for i, document in enumerate(documents)]
-        kind = score_type if first_stage_scores is None else "fused"
-        if not checked:
-            _check_length(first_stage_scores, 0)
-            return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
         _check_length(first_stage_scores, len(checked))
+        kind = "fused" if first_stage_scores is not None else self._scale(score_type)
+        if not checked:
+            return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
         scored = self._score_documents(query, checked, on_overflow, show_progress=show_progress)
         scores = self._scores(scored.logits)
         if first_stage_scores is not None:
             method, weight = self._fusion()
             scores = fuse(scores, first_stage_scores, method=method, weight=weight)
-        elif score_type == "probability":
+        elif kind == "probability":
             scores = self._probabilities(scored.logits)
         best = np.argsort(-scores, kind="stable")[:top_k]
         hits = tuple(
@@ -232,6 +233,12 @@ class Reranker:
 
     def _scores(self, logits: npt.NDArray[np.float32]) -> Scores:
         return np.ascontiguousarray(logits[:, self.checkpoint.label], np.float32)
+
+    def _scale(self, score_type: ScoreType) -> ScoreType:
+        """Return the scale that the scores will be on: no probability where the checkpoint knows none."""
+        checkpoint = self.checkpoint
+        knows = checkpoint.settings.calibration or checkpoint.num_labels > 1 or checkpoint.activation == "sigmoid"
+        return score_type if knows else "logit"
 
     def _probabilities(self, logits: npt.NDArray[np.float32]) -> Scores:
         calibration = self.checkpoint.settings.calibration

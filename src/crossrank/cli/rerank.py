@@ -46,6 +46,9 @@ from crossrank.errors import InputError
 if TYPE_CHECKING:
     from crossrank.types import Document
 
+# Characters; less than that is ranked before a progress bar could be read.
+LONG_WORK = 200_000
+
 
 def rerank(
     query: QueryArgument = None,
@@ -124,7 +127,7 @@ def rerank_files(
         score_type=options.score_type.value,
         on_overflow=options.on_overflow.value,
         first_stage_scores=scores,
-        show_progress=is_terminal(sys.stderr),
+        show_progress=is_terminal(sys.stderr) and sum(len(document.text) for document in documents) > LONG_WORK,
     )
     if as_json:
         head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
