@@ -51,6 +51,12 @@ def test_markup_in_a_document_is_not_interpreted():
     assert "[bold]x[/bold]" in repr(Ranking("q", (Hit(0, 1.0, Document("[bold]x[/bold]")),)))
 
 
+def test_control_characters_do_not_reach_the_terminal():
+    text = repr(Ranking("q", (Hit(0, 1.0, Document("red \x1b[31m planet \x00 \x9b", id="a\x07")),)))
+    assert "a\ufffd · red \ufffd[31m planet \ufffd \ufffd" in text
+    assert not set(text) & {"\x1b", "\x00", "\x9b", "\x07"}
+
+
 def test_the_notebook_form_escapes_html():
     page = RANKING._repr_html_()
     assert "red &lt;planet&gt;?" in page

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 Scores = npt.NDArray[np.float32]
 
+# C0 and C1: shown as they are, an escape sequence inside a document would drive the reader's terminal.
+_CONTROL_CHARACTERS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd")
+
 
 @dataclass(frozen=True)
 class Document:
@@ -137,7 +140,7 @@ def hit_label(hit: Hit, *, width: int = 200) -> str:
     document = hit.document
     start, end = hit.span or (0, len(document.text))
     text = " ".join(document.text[start : min(end, start + 4 * width)].split())
-    label = " · ".join(part for part in (document.id, document.title, text) if part)
+    label = " · ".join(part for part in (document.id, document.title, text) if part).translate(_CONTROL_CHARACTERS)
     label = label if len(label) <= width else label[: width - 1] + "…"
     return f"{label} [truncated]" if hit.truncated else label
 
