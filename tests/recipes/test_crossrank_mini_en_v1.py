@@ -58,8 +58,9 @@ def test_the_learning_rate_is_a_trapezoid():
 
 
 def test_the_training_forward_pass_is_that_of_transformers(tiny_checkpoint, hard_pairs, reference_logits):
-    from train import forward_scores
     from transformers import BertForSequenceClassification
+
+    from train import forward_scores
 
     folder = tiny_checkpoint("bert")
     encoder = PairEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), max_length=128)
