@@ -1,4 +1,4 @@
-"""crossrank and sentence-transformers on this CPU, side by side in one run: speed, agreement, latency, cold start, memory.
+"""crossrank and sentence-transformers on this CPU, side by side: speed, agreement, latency, cold start, memory.
 
 Every engine is a process of its own with the same weights (the shipped model); they take turns, and medians count. See
 README.md for the peer's environment.

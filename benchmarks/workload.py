@@ -1,7 +1,7 @@
 """Seeded, English-like reranking workloads: W is 1 query with 100 passages, W2 is 64 queries with 20 each.
 
-Zipf-distributed words of MiniLM's own vocabulary, sentences, topics that query and passages share or not, lengths log-normal
-with about 120 tokens on average and a tail up to 512.
+Zipf-distributed words of MiniLM's own vocabulary, sentences, topics that query and passages share or not, lengths
+log-normal with about 120 tokens on average and a tail up to 512.
 """
 
 from __future__ import annotations
@@ -13,34 +13,7 @@ from pathlib import Path
 
 Workload = list[tuple[str, list[str]]]
 
-STOP_WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "a",
-    "is",
-    "that",
-    "for",
-    "it",
-    "as",
-    "was",
-    "with",
-    "on",
-    "by",
-    "at",
-    "from",
-    "are",
-    "this",
-    "be",
-    "or",
-    "an",
-    "which",
-    "has",
-    "had",
-    "not",
-]
+STOP_WORDS = "the of and to in a is that for it as was with on by at from are this be or an which has".split()  # noqa: SIM905
 SUFFIXES = ("ize", "ation", "ness", "ology", "like", "wards", "ism")
 
 
