@@ -15,7 +15,7 @@ import openvino as ov
 
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
-from crossrank.errors import CheckpointError, InputError, NumericalError
+from crossrank.errors import CheckpointError, InputError
 from crossrank.inference.cpu_cores import count_usable_cores
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.planner import plan_batches
@@ -98,9 +98,6 @@ class OpenVINOEngine:
 
         A logit does not depend on the other pairs, on their order or on padding, beyond rounding: differences stay
         below 1e-4 in float32; in bfloat16 they are those of the precision itself.
-
-        Raises:
-            NumericalError: If a logit is NaN or infinite; names the pair.
         """
         batches = plan_batches(encoded.lengths, budget_tokens=self.budget_tokens, num_streams=self.num_threads)
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
@@ -108,7 +105,6 @@ class OpenVINOEngine:
             batches, self._threads.map(lambda rows: self._compute(encoded, rows), batches), strict=True
         ):
             logits_PL[rows] = logits_BL
-        self._check_finite(logits_PL)
         return logits_PL
 
     def _compute(self, encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -122,15 +118,6 @@ class OpenVINOEngine:
             return np.array(request.get_output_tensor(0).data, np.float32)
         finally:
             self._requests.put(request)
-
-    def _check_finite(self, logits_PL: npt.NDArray[np.float32]) -> None:
-        bad = np.flatnonzero(~np.isfinite(logits_PL).all(axis=1))
-        if len(bad):
-            raise NumericalError(
-                f"the model gave {logits_PL[bad[0]].tolist()} for pair {bad[0]} in {self.precision}"
-                f" ({len(bad)} of {len(logits_PL)} pairs are not finite): "
-                + ("the weights are damaged" if self.precision == "float32" else "load with dtype='float32'")
-            )
 
 
 def _load_model(checkpoint: Checkpoint) -> ov.Model:
