@@ -17,3 +17,7 @@ def test_rows_are_padded_to_the_longest_of_the_batch():
     assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
     assert batch.token_type_ids.tolist() == [[1, 0, 0], [0, 0, 1]]
     assert batch.input_ids.dtype == np.int64
+    assert pad(encoded, np.array([1, 0]), pad_token_id=2, multiple_of=4).input_ids.tolist() == [
+        [8, 2, 2, 2],
+        [5, 6, 7, 2],
+    ]

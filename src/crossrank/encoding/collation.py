@@ -21,16 +21,18 @@ class PaddedBatch(NamedTuple):
     token_type_ids: npt.NDArray[np.int64]
 
 
-def pad(encoded: EncodedPairs, rows: npt.NDArray[np.int64], *, pad_token_id: int) -> PaddedBatch:
+def pad(encoded: EncodedPairs, rows: npt.NDArray[np.int64], *, pad_token_id: int, multiple_of: int = 1) -> PaddedBatch:
     """Pad the given pairs to the longest of them.
 
     Args:
         encoded: All pairs.
         rows: Which of them make this batch, int64 `(B,)`, in batch order.
         pad_token_id: What stands after the end.
+        multiple_of: The width is rounded up to a multiple of this.
     """
     lengths = encoded.lengths[rows]
-    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]
+    width = -(-int(lengths.max()) // multiple_of) * multiple_of
+    mask = np.arange(width)[None, :] < lengths[:, None]
     input_ids = np.full(mask.shape, pad_token_id, np.int64)
     token_type_ids = np.zeros(mask.shape, np.int64)
     input_ids[mask] = np.concatenate([encoded.input_ids[row] for row in rows])

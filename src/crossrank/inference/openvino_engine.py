@@ -26,6 +26,11 @@ from crossrank.models.checkpoint import Checkpoint
 # Tokens of one batch: large enough to read the weights from memory seldom, small enough to stay in the caches.
 DEFAULT_BUDGET_TOKENS = 1024
 
+# Batches are padded to a multiple of this many tokens, and the plugin keeps what it prepared for this many shapes: it
+# would otherwise hold memory for each of the thousands of shapes that a long run has.
+_ROUND_LENGTH = 16
+_NUM_KEPT_SHAPES = 64
+
 _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -54,6 +59,8 @@ class OpenVINOEngine:
         self._pad_token_id = checkpoint.pad_token_id
         self._uses_segments = checkpoint.uses_segments
         self._inputs = [name for name in _INPUTS if name in _tensor_names(model.inputs)]
+        # A traced graph has no positions beyond its limit, also not for padding.
+        self._round_length = 1 if checkpoint.max_length % _ROUND_LENGTH else _ROUND_LENGTH
         compiled = _compile(model, precision, num_threads)
         # One request and one Python thread more than streams: the next batch is padded while the streams compute.
         num_requests = num_threads + 1
@@ -108,7 +115,7 @@ class OpenVINOEngine:
         return logits_PL
 
     def _compute(self, encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        batch = pad(encoded, rows, pad_token_id=self._pad_token_id)
+        batch = pad(encoded, rows, pad_token_id=self._pad_token_id, multiple_of=self._round_length)
         if not self._uses_segments:
             batch.token_type_ids.fill(0)
         inputs = {name: getattr(batch, name) for name in self._inputs}
@@ -160,6 +167,7 @@ def _compile(model: ov.Model, precision: str, num_threads: int) -> ov.CompiledMo
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision][1],
             # Left alone, the plugin would round the inputs of int8 layers to int8 as well.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+            "CPU_RUNTIME_CACHE_CAPACITY": _NUM_KEPT_SHAPES,
         },
     )
 

@@ -32,6 +32,8 @@ from crossrank.inference.weight_files import Weights
 # Added to the attention logits of padding: float16's lowest number, which every precision holds and whose exponential
 # is exactly 0 beside that of a real token.
 _MASKED = -65504.0
+# The rows of the linear layers are a multiple of this.
+_ROUND_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,10 @@ class _GraphBuilder:
         """Compute the index arrays that lead from `(B, T)` to `(N,)` and back, and the mask of attention."""
         self.shape = ops.shape_of(input_ids, "i64")
         flat_mask = ops.reshape(attention_mask, _ints(-1), False)
-        self.real_tokens = ops.squeeze(ops.non_zero(flat_mask, "i64"), _ints(0))  # (N,)
+        real_tokens = ops.squeeze(ops.non_zero(flat_mask, "i64"), _ints(0))
+        # Filled up with the first token to a round number, because the plugin keeps memory for every shape it has seen.
+        missing = ops.floor_mod(ops.multiply(ops.shape_of(real_tokens, "i64"), _ints(-1)), _ints(_ROUND_TOKENS))
+        self.real_tokens = ops.concat([real_tokens, ops.broadcast(_int(0), missing)], 0)  # (N,)
         # Padding points at the real token before it: any finite value does, attention gives it no weight.
         rank = ops.subtract(ops.cum_sum(flat_mask, _int(0)), _int(1))
         self.place = ops.reshape(rank, self.shape, False)  # (B, T)
