@@ -33,7 +33,7 @@ from crossrank.inference.weight_files import Weights
 # is exactly 0 beside that of a real token.
 _MASKED = -65504.0
 # The rows of the linear layers are a multiple of this.
-_ROUND_TOKENS = 64
+_ROUND_TOKENS = 16
 
 
 @dataclass(frozen=True)
