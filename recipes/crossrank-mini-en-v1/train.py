@@ -45,11 +45,11 @@ EMA_DECAY = 0.99
 SEED = 20
 
 
-def build_model() -> BertForSequenceClassification:
-    """Return the bi-encoder's weights with a fresh one-label head; the embedding tables stay frozen."""
+def build_model(folder: Path = MODEL_DIR) -> BertForSequenceClassification:
+    """Return the bi-encoder with a fresh one-label head, or a checkpoint; the embedding tables stay frozen."""
     torch.manual_seed(SEED)
     model = BertForSequenceClassification.from_pretrained(
-        MODEL_DIR, num_labels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        folder, num_labels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     model.bert.embeddings.word_embeddings.requires_grad_(False)
     model.bert.embeddings.position_embeddings.requires_grad_(False)
@@ -191,9 +191,7 @@ def main() -> None:
     first = 0
     if (args.out / "last" / "trainer.pt").exists():
         state = torch.load(args.out / "last" / "trainer.pt", weights_only=True)
-        model = BertForSequenceClassification.from_pretrained(args.out / "last")
-        model.bert.embeddings.word_embeddings.requires_grad_(False)
-        model.bert.embeddings.position_embeddings.requires_grad_(False)
+        model = build_model(args.out / "last")
         optimizer = torch.optim.AdamW(parameter_groups(model), lr=PEAK_LR, fused=True)
         optimizer.load_state_dict(state["optimizer"])
         average, first = state["average"], state["step"]

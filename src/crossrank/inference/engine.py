@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.encoding.pairs import EncodedPairs
+from crossrank.errors import InputError
 
 
 class Engine(Protocol):
@@ -32,3 +33,14 @@ class Engine(Protocol):
         A logit does not depend on the other pairs, on their order, or on padding.
         """
         ...
+
+
+def check_positive(name: str, value: int | None) -> int | None:
+    """Return an option that counts something, as it was given; None is left to the engine.
+
+    Raises:
+        InputError: If it is not a whole number above 0.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(f"{name} must be a whole number above 0, not {value!r}")
+    return value

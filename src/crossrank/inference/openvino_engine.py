@@ -17,6 +17,7 @@ from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError
 from crossrank.inference.cpu_cores import count_usable_cores
+from crossrank.inference.engine import check_positive
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.planner import plan_batches
 from crossrank.inference.weight_compression import read_ir, unfold_weights
@@ -96,8 +97,8 @@ class OpenVINOEngine:
             _load_model(checkpoint),
             checkpoint,
             precision=precision,
-            num_threads=_positive("num_threads", num_threads) or count_usable_cores(),
-            budget_tokens=_positive("budget_tokens", budget_tokens) or DEFAULT_BUDGET_TOKENS,
+            num_threads=check_positive("num_threads", num_threads) or count_usable_cores(),
+            budget_tokens=check_positive("budget_tokens", budget_tokens) or DEFAULT_BUDGET_TOKENS,
         )
 
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
@@ -181,12 +182,6 @@ def _choose_precision(dtype: str) -> str:
     if _PRECISIONS[dtype][0] not in able:
         raise InputError(f"this CPU does not compute in {dtype}: use dtype='float32' or 'auto'")
     return dtype
-
-
-def _positive(name: str, value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InputError(f"{name} must be a whole number above 0, not {value!r}")
-    return value
 
 
 def _tensor_names(ports: list[Any]) -> set[str]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import InputError, MissingExtra
+from crossrank.inference.engine import check_positive
 from crossrank.inference.planner import plan_batches
 from crossrank.models.checkpoint import Checkpoint
 
@@ -81,15 +82,16 @@ class TorchEngine:
             raise MissingExtra(f"scoring {checkpoint.name} with torch", extra="torch") from None
         target = _choose_device(device)
         precision = _choose_dtype(dtype, target)
-        if num_threads is not None:
-            torch.set_num_threads(_positive(num_threads, "num_threads"))
+        threads = check_positive("num_threads", num_threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         default_budget = _CPU_BUDGET if target.type == "cpu" else _DEVICE_BUDGET
         return cls(
             _load_forward(checkpoint, target, getattr(torch, precision)),
             device=str(target),
             precision=precision,
             num_labels=checkpoint.num_labels,
-            budget_tokens=default_budget if budget_tokens is None else _positive(budget_tokens, "budget_tokens"),
+            budget_tokens=check_positive("budget_tokens", budget_tokens) or default_budget,
         )
 
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
@@ -192,9 +194,3 @@ def _choose_dtype(dtype: str, device: torch.device) -> str:
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be 'auto', {', '.join(map(repr, _DTYPES))}, not {dtype!r}")
     return dtype
-
-
-def _positive(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number above 0, not {value!r}")
-    return value
