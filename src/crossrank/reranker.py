@@ -5,6 +5,7 @@ Shape letters: `P` pairs, `L` labels, `N` documents of one query.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.windows import split_into_windows
 from crossrank.errors import InputError
 from crossrank.inference.engine import Engine
-from crossrank.inference.scoring import ScoredPairs, score_pairs
+from crossrank.inference.scoring import Encoder, ScoredPairs, score_pairs
 from crossrank.inference.selection import load_engine
-from crossrank.models.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.retrieval.fusion import fuse
 from crossrank.types import Document, Hit, Ranking, Scores
+
+logger = logging.getLogger(__name__)
 
 ScoreType = Literal["logit", "probability"]
 OnOverflow = Literal["truncate", "chunk", "error"]
@@ -49,7 +51,7 @@ class Reranker:
         engine: The runtime that computes the logits.
     """
 
-    def __init__(self, checkpoint: Checkpoint, encoder: PairEncoder, engine: Engine) -> None:
+    def __init__(self, checkpoint: Checkpoint, encoder: Encoder, engine: Engine) -> None:
         self.checkpoint = checkpoint
         self.engine = engine
         self._encoder = encoder
@@ -67,6 +69,7 @@ class Reranker:
         num_threads: int | None = None,
         budget_tokens: int | None = None,
         label: int | str | None = None,
+        family: str | None = None,
     ) -> Reranker:
         """Load a checkpoint.
 
@@ -81,6 +84,8 @@ class Reranker:
             num_threads: CPU threads; all that the process may use if None.
             budget_tokens: Most tokens of one batch, padding included; a good number for the runtime if None.
             label: Which output is the score where the head has several: its index or its name in `id2label`.
+            family: What kind of reranker it is, as `crossrank models` lists them, where the checkpoint's files do not
+                say it, or instead of what they say.
 
         Raises:
             CheckpointError: If the checkpoint cannot be found, is broken, unsafe or has no trained head.
@@ -88,10 +93,10 @@ class Reranker:
             InputError: If an option is unknown or does not fit.
             MissingExtra: If the checkpoint needs a package that is not installed.
         """
-        checkpoint = open_checkpoint(model, revision=revision, max_length=max_length, label=label)
-        encoder = PairEncoder(
-            load_tokenizer(checkpoint), max_length=checkpoint.max_length, prompt=checkpoint.settings.prompt
-        )
+        checkpoint = open_checkpoint(model, revision=revision, max_length=max_length, label=label, family=family)
+        if checkpoint.non_commercial:
+            logger.warning("%s: the licence %s forbids commercial use", checkpoint.name, checkpoint.licence)
+        encoder = load_encoder(checkpoint)
         engine = load_engine(
             checkpoint,
             backend=backend,
@@ -106,23 +111,32 @@ class Reranker:
         engine = self.engine
         return f"Reranker({self.checkpoint.name!r}, {engine.name} on {engine.device} in {engine.precision})"
 
-    def score(self, pairs: Sequence[tuple[str, str | Document]], *, show_progress: bool = False) -> Scores:
+    def score(
+        self,
+        pairs: Sequence[tuple[str, str | Document]],
+        *,
+        instruction: str | None = None,
+        show_progress: bool = False,
+    ) -> Scores:
         """Return the raw logit of each pair, float32 `(P,)`, in the order given; higher is more relevant.
 
         A document that is too long is truncated; the query never is.
 
         Args:
             pairs: Query and document.
+            instruction: What counts as relevant, where the checkpoint's prompt has a place for it; its default if None.
             show_progress: Draw a progress bar on standard error.
 
         Raises:
-            InputError: If an item is not a pair of a query and a document, or a query leaves no room for a document.
+            InputError: If an item is not a pair of a query and a document, a query leaves no room for a document, or
+                the prompt has no place for an instruction.
             NumericalError: If a logit is NaN or infinite; names the pair.
         """
         if isinstance(pairs, str | bytes):
             raise InputError("pairs must be a list of (query, document), not one string")
         checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
-        return self._scores(self._run(checked, show_progress=show_progress).logits)
+        encoder = self._encoder.with_instruction(instruction)
+        return self._scores(self._run(checked, encoder, show_progress=show_progress).logits)
 
     def rank(
         self,
@@ -133,6 +147,7 @@ class Reranker:
         score_type: ScoreType = "logit",
         on_overflow: OnOverflow = "truncate",
         first_stage_scores: Sequence[float] | npt.NDArray[np.floating[Any]] | None = None,
+        instruction: str | None = None,
         show_progress: bool = False,
     ) -> Ranking:
         """Rank documents for a query: score descending, equal scores in input order.
@@ -151,6 +166,7 @@ class Reranker:
             first_stage_scores: One score a document from the retriever. The ranking is then by the fused score, with
                 the method and weight that the checkpoint states (else the mean of both z-scores), and its
                 `score_type` is `"fused"`.
+            instruction: What counts as relevant, where the checkpoint's prompt has a place for it; its default if None.
             show_progress: Draw a progress bar on standard error.
 
         Raises:
@@ -163,10 +179,11 @@ class Reranker:
             raise InputError("documents must be a list of documents, not one document")
         checked = [to_document(document, i) for i, document in enumerate(documents)]
         _check_length(first_stage_scores, len(checked))
+        encoder = self._encoder.with_instruction(instruction)
         kind = "fused" if first_stage_scores is not None else self._scale(score_type)
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
-        scored = self._score_documents(query, checked, on_overflow, show_progress=show_progress)
+        scored = self._score_documents(query, checked, encoder, on_overflow, show_progress=show_progress)
         scores = self._scores(scored.logits)
         if first_stage_scores is not None:
             method, weight = self._fusion()
@@ -180,13 +197,13 @@ class Reranker:
         return Ranking(query, hits, score_type=kind, model=self.checkpoint.name)
 
     def _score_documents(
-        self, query: str, documents: list[Document], on_overflow: OnOverflow, *, show_progress: bool
+        self, query: str, documents: list[Document], encoder: Encoder, on_overflow: OnOverflow, *, show_progress: bool
     ) -> _ScoredDocuments:
         """Score whole documents, or the best window of each that is too long."""
         if on_overflow == "truncate":
-            scored = self._run([(query, document) for document in documents], show_progress=show_progress)
+            scored = self._run([(query, document) for document in documents], encoder, show_progress=show_progress)
             return _ScoredDocuments(scored.logits, scored.truncated, [None] * len(documents))
-        windows = self._windows(query, documents)
+        windows = self._windows(query, documents, encoder)
         if on_overflow == "error":
             long = [i for i, spans in enumerate(windows) if len(spans) > 1]
             if long:
@@ -198,37 +215,39 @@ class Reranker:
         owners = [i for i, spans in enumerate(windows) for _ in spans]
         spans = [span for spans in windows for span in spans]
         pairs = [(query, _cut(documents[i], span)) for i, span in zip(owners, spans, strict=True)]
-        scored = self._run(pairs, show_progress=show_progress)
+        scored = self._run(pairs, encoder, show_progress=show_progress)
         scores = self._scores(scored.logits)
         # Sorted by document, then score, then position: the first of each document is its best window.
         order = np.lexsort((np.arange(len(owners)), -scores, np.array(owners)))
         best = order[np.unique(np.array(owners)[order], return_index=True)[1]]
         kept = [spans[b] for b in best]
-        return _ScoredDocuments(scored.logits[best], np.zeros(len(documents), np.bool_), kept)
+        return _ScoredDocuments(scored.logits[best], scored.truncated[best], kept)
 
-    def _windows(self, query: str, documents: list[Document]) -> list[list[tuple[int, int] | None]]:
+    def _windows(self, query: str, documents: list[Document], encoder: Encoder) -> list[list[tuple[int, int] | None]]:
         """Return the windows of each document; `[None]` for one that fits whole."""
-        room = self._encoder.document_room(query)
-        encoded = self._encoder.encode([(query, document) for document in documents])
+        room = encoder.document_room(query)
+        encoded = encoder.encode([(query, document) for document in documents])
         windows: list[list[tuple[int, int] | None]] = []
         for i, document in enumerate(documents):
             if not encoded.truncated[i]:
                 windows.append([None])
                 continue
-            left = room - self._encoder.count_tokens(self._encoder.prompt.document_prefix(document))
+            left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
             if left < room // 2:
                 raise InputError(
                     f"the title of document {i} takes more than half of max_length={self.checkpoint.max_length}: "
                     "windows over the text would hold little of it; shorten the title"
                 )
-            windows.append(list(split_into_windows(document.text, self._encoder.tokenizer, room=left)))
+            windows.append(list(split_into_windows(document.text, encoder.tokenizer, room=left)))
         return windows
 
-    def _run(self, pairs: Sequence[tuple[str, str | Document]], *, show_progress: bool) -> ScoredPairs:
+    def _run(
+        self, pairs: Sequence[tuple[str, str | Document]], encoder: Encoder, *, show_progress: bool
+    ) -> ScoredPairs:
         if not pairs:
             return ScoredPairs(np.zeros((0, self.checkpoint.num_labels), np.float32), np.zeros(0, np.bool_))
         with _progress(len(pairs), show=show_progress) as on_progress:
-            scored = score_pairs(pairs, encoder=self._encoder, engine=self.engine, on_progress=on_progress)
+            scored = score_pairs(pairs, encoder=encoder, engine=self.engine, on_progress=on_progress)
         return ScoredPairs(scored.logits / np.float32(self.checkpoint.settings.temperature), scored.truncated)
 
     def _scores(self, logits: npt.NDArray[np.float32]) -> Scores:

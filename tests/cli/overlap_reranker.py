@@ -35,6 +35,7 @@ class Reranker:
         score_type="logit",
         on_overflow="truncate",
         first_stage_scores=None,
+        instruction=None,
         show_progress=False,
     ):
         if not query.strip():

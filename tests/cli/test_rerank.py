@@ -67,6 +67,7 @@ def test_options_reach_the_model(crossrank, reranker, planets):
     crossrank(
         "rerank", QUERY, planets, "--model", "org/name", "--revision", "abc", "--backend", "torch", "--device", "cpu",
         "--dtype", "float32", "--max-length", 64, "--num-threads", 2, "--label", "1", "--score-type", "probability",
+        "--family", "bert",
     )  # fmt: skip
     assert reranker.loaded == [
         {
@@ -78,6 +79,7 @@ def test_options_reach_the_model(crossrank, reranker, planets):
             "max_length": 64,
             "num_threads": 2,
             "label": 1,
+            "family": "bert",
         }
     ]
 

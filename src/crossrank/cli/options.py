@@ -69,6 +69,9 @@ TopKOption = Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Ke
 OnOverflowOption = Annotated[OnOverflow, typer.Option(help="What to do with a document too long for the model.")]
 ScoreTypeOption = Annotated[ScoreType, typer.Option(help="The scale of the scores.")]
 FuseOption = Annotated[bool, typer.Option("--fuse", help="Combine with the first-stage score of each record.")]
+InstructionOption = Annotated[
+    str | None, typer.Option(help="What counts as relevant, for models whose prompt has a place for it.")
+]
 TextColumnOption = Annotated[str | None, typer.Option(help="The field that holds the text; `text` if left out.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out bad lines; count and report them.")]
 
@@ -116,6 +119,12 @@ LabelOption = Annotated[
     str | None,
     typer.Option(help="Which output is the score of a model with several: name or index.", rich_help_panel=_MODEL),
 ]
+FamilyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The model's family, where its files do not say it; see `crossrank models`.", rich_help_panel=_MODEL
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class LoadOptions:
     max_length: int | None
     num_threads: int | None
     label: str | None
+    family: str | None
 
     def load(self) -> Reranker:
         """Load the reranker.
@@ -149,6 +159,7 @@ class LoadOptions:
             max_length=self.max_length,
             num_threads=self.num_threads,
             label=label,
+            family=self.family,
         )
 
 
@@ -160,4 +171,5 @@ class RankOptions:
     on_overflow: OnOverflow
     score_type: ScoreType
     fuse: bool
+    instruction: str | None
     skip_bad: bool

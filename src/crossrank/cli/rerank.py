@@ -15,8 +15,10 @@ from crossrank.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    FamilyOption,
     FilesArgument,
     FuseOption,
+    InstructionOption,
     JsonLinesOption,
     JsonOption,
     LabelOption,
@@ -57,6 +59,7 @@ def rerank(
     on_overflow: OnOverflowOption = OnOverflow.truncate,
     score_type: ScoreTypeOption = ScoreType.logit,
     fuse: FuseOption = False,
+    instruction: InstructionOption = None,
     text_column: TextColumnOption = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
@@ -74,13 +77,14 @@ def rerank(
     max_length: MaxLengthOption = None,
     num_threads: NumThreadsOption = None,
     label: LabelOption = None,
+    family: FamilyOption = None,
 ) -> None:
     """Rank documents for a query, best first.
 
     With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
     """
-    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label)
-    ranking = RankOptions(top_k, on_overflow, score_type, fuse, skip_bad)
+    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
+    ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
     only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
     if fuse and score_type is not ScoreType.logit:
         raise InputError("fused scores are no probabilities: leave out --score-type or --fuse")
@@ -127,6 +131,7 @@ def rerank_files(
         score_type=options.score_type.value,
         on_overflow=options.on_overflow.value,
         first_stage_scores=scores,
+        instruction=options.instruction,
         show_progress=is_terminal(sys.stderr) and sum(len(document.text) for document in documents) > LONG_WORK,
     )
     if as_json:

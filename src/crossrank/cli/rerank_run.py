@@ -114,6 +114,7 @@ def _rank(reranker: Reranker, task: RerankingTask, options: RankOptions) -> list
         score_type=options.score_type.value,
         on_overflow=options.on_overflow.value,
         first_stage_scores=task.first_stage_scores if options.fuse else None,
+        instruction=options.instruction,
     )
     return [Candidate(str(hit.document.id), hit.score) for hit in ranking]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import CheckpointError, InputError
@@ -111,6 +111,16 @@ class PairEncoder:
         self.max_length = max_length
         self.frame = probe_frame(tokenizer)
 
+    def with_instruction(self, instruction: str | None) -> PairEncoder:
+        """Return the encoder itself: a pair has no place for an instruction.
+
+        Raises:
+            InputError: If one is given.
+        """
+        if instruction is not None:
+            raise no_instruction()
+        return self
+
     def encode(self, pairs: Sequence[tuple[str, str | Document]]) -> EncodedPairs:
         """Encode pairs; a query that stands in several of them is tokenised once.
 
@@ -141,10 +151,7 @@ class PairEncoder:
         """
         room = self.max_length - self.frame.num_tokens - len(query_ids)
         if room < 1:
-            raise InputError(
-                f"the query has {len(query_ids)} tokens and leaves no room for a document in max_length="
-                f"{self.max_length}: shorten it ({query[:60]!r}...)"
-            )
+            raise no_room(query, len(query_ids), self.max_length)
         return room
 
     def document_room(self, query: str) -> int:
@@ -169,16 +176,7 @@ class PairEncoder:
         return ids
 
     def _tokenise(self, texts: list[str], what: str) -> list[list[int]]:
-        try:
-            return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        except (UnicodeEncodeError, TypeError):
-            bad = next((i for i, text in enumerate(texts) if not _is_unicode(text)), None)
-            if bad is None:
-                raise
-            raise InputError(
-                f"{what} {bad} is not valid Unicode (a lone surrogate): {texts[bad][:60]!a}; "
-                "decode it with errors='replace' first"
-            ) from None
+        return [encoding.ids for encoding in encode_texts(self.tokenizer, texts, what, with_offsets=False)]
 
     def _join_ids(self, query: list[int], document: list[int]) -> npt.NDArray[np.int32]:
         frame = self.frame
@@ -194,6 +192,45 @@ class PairEncoder:
         repeats[len(frame.before)] = num_query
         repeats[len(frame.before) + 1 + len(frame.between)] = num_document
         return np.repeat(types, repeats)
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str], what: str, *, with_offsets: bool = True) -> list[Encoding]:
+    """Tokenise texts without adding special tokens.
+
+    Args:
+        tokenizer: Of the checkpoint.
+        texts: In any order.
+        what: What they are, for the error.
+        with_offsets: Whether anybody reads where in the text each token stands; it takes a little time.
+
+    Raises:
+        InputError: If a text is not valid Unicode.
+    """
+    encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
+    try:
+        encodings: list[Encoding] = encode(texts, add_special_tokens=False)
+    except (UnicodeEncodeError, TypeError):
+        bad = next((i for i, text in enumerate(texts) if not _is_unicode(text)), None)
+        if bad is None:
+            raise
+        raise InputError(
+            f"{what} {bad} is not valid Unicode (a lone surrogate): {texts[bad][:60]!a}; "
+            "decode it with errors='replace' first"
+        ) from None
+    return encodings
+
+
+def no_instruction() -> InputError:
+    """Return the error for an instruction that the prompt has no place for."""
+    return InputError("the prompt of this checkpoint has no place for an instruction: leave it out")
+
+
+def no_room(query: str, num_tokens: int, max_length: int) -> InputError:
+    """Return the error for a query, with its prompt of so many tokens, beside which no document fits."""
+    return InputError(
+        f"the query has {num_tokens} tokens and leaves no room for a document in max_length={max_length}: "
+        f"shorten it ({query[:60]!r}...)"
+    )
 
 
 def _is_unicode(text: str) -> bool:

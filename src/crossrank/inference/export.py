@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from crossrank.encoding.pairs import EncodedPairs, PairEncoder
+from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError, MissingExtra
 from crossrank.inference.engine import Engine
 from crossrank.inference.openvino_engine import OpenVINOEngine
@@ -25,7 +25,7 @@ from crossrank.inference.openvino_graph import build_graph, supports_graph
 from crossrank.inference.verification_pairs import verification_pairs
 from crossrank.inference.weight_compression import compress_weights, read_ir_weights
 from crossrank.inference.weight_files import read_weights, write_weights
-from crossrank.models.checkpoint import Checkpoint, load_tokenizer, open_checkpoint
+from crossrank.models.checkpoint import Checkpoint, load_encoder, load_tokenizer, open_checkpoint
 from crossrank.models.settings import CpuForm, read_settings, write_settings
 
 # How far float32 scores may move, as a share of their spread: far above rounding, far below a wrong graph.
@@ -92,9 +92,7 @@ def export_checkpoint(
         raise InputError(f"weights must be 'float32' or 'int8', not {weights!r}")
     _check_free(out)
     checkpoint = replace(open_checkpoint(model, revision=revision, label=0), openvino_file=None)
-    encoded = PairEncoder(
-        load_tokenizer(checkpoint), max_length=checkpoint.max_length, prompt=checkpoint.settings.prompt
-    ).encode(verification_pairs())
+    encoded = load_encoder(checkpoint).encode(verification_pairs())
     reference_PL = _load_reference(checkpoint).logits(encoded)
     graph, origin = _make_graph(checkpoint)
     with _appearing_when_complete(out) as folder:

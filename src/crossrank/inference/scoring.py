@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.encoding.pairs import EncodedPairs, PairEncoder
+from crossrank.encoding.template import TemplateEncoder
 from crossrank.errors import NumericalError
 from crossrank.inference.engine import Engine
 from crossrank.types import Document
@@ -20,6 +21,7 @@ from crossrank.types import Document
 # Enough for the planner to fill its batches with pairs of one length, and a few megabytes of token ids.
 WINDOW_PAIRS = 2048
 
+Encoder = PairEncoder | TemplateEncoder
 OnProgress = Callable[[int], None]
 
 
@@ -34,7 +36,7 @@ class ScoredPairs:
 def score_pairs(
     pairs: Sequence[tuple[str, str | Document]],
     *,
-    encoder: PairEncoder,
+    encoder: Encoder,
     engine: Engine,
     on_progress: OnProgress | None = None,
 ) -> ScoredPairs:
@@ -63,7 +65,7 @@ def score_pairs(
     return ScoredPairs(np.concatenate(logits), np.concatenate(truncated))
 
 
-def _encoded_ahead(windows: list[Sequence[tuple[str, str | Document]]], encoder: PairEncoder) -> Iterator[EncodedPairs]:
+def _encoded_ahead(windows: list[Sequence[tuple[str, str | Document]]], encoder: Encoder) -> Iterator[EncodedPairs]:
     """Yield the encoded windows; while one is used the next one is made."""
     if len(windows) == 1:
         yield encoder.encode(windows[0])

@@ -9,13 +9,16 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.prompt import PromptTemplate
+from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
-from crossrank.models.families import Family, resolve_family
+from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
+from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, read_settings
 
 DEFAULT_MODEL = "crossrank-mini-en-v1"
@@ -36,6 +39,10 @@ class Checkpoint:
         config: `config.json` of the transformer.
         settings: `crossrank.json`, or its defaults.
         family: Its kind.
+        family_reason: How that was found, in a few words.
+        licence: Of its weights, as far as the table of families knows it.
+        non_commercial: Whether that licence forbids commercial use.
+        template: The sequence that holds query and document; None is the pair of the tokenizer.
         modules: `modules.json` of a modular checkpoint, otherwise empty.
         num_labels: Outputs of the head.
         label: Which of them is the score.
@@ -51,6 +58,10 @@ class Checkpoint:
     config: dict[str, Any]
     settings: CheckpointSettings
     family: Family
+    family_reason: str
+    licence: str | None
+    non_commercial: bool
+    template: SequenceTemplate | None
     modules: tuple[ModuleEntry, ...]
     num_labels: int
     label: int
@@ -72,6 +83,8 @@ def open_checkpoint(
     revision: str | None = None,
     max_length: int | None = None,
     label: int | str | None = None,
+    family: str | None = None,
+    hub_name: str | None = None,
 ) -> Checkpoint:
     """Find a checkpoint and read everything but its weights.
 
@@ -80,38 +93,65 @@ def open_checkpoint(
         revision: Branch, tag or commit on the hub.
         max_length: Instead of the checkpoint's own limit, or below it.
         label: Which output is the score where the head has several: its index or its name in `id2label`.
+        family: Its row in the table of families, where its files do not say it.
+        hub_name: Where `model` is a folder that was downloaded from the hub: its name there.
 
     Raises:
         CheckpointError: If the checkpoint cannot be found or is broken.
         UnsupportedModel: If it is of a kind that crossrank cannot score.
-        InputError: If `max_length`, `label` or `revision` does not fit the checkpoint.
+        InputError: If `max_length`, `label`, `family` or `revision` does not fit the checkpoint.
     """
     name = DEFAULT_MODEL if model is None else str(model)
     folder = _find_folder(model, revision)
+    if hub_name is None and not Path(name).expanduser().is_dir():
+        hub_name = name
     modules = read_modules(folder)
     transformer_folder = modules[0].folder if modules else folder
     config = _read_config(transformer_folder, name)
-    family = resolve_family(config, modular=len(modules) > 1, where=name)
+    own_settings = read_settings(folder)
+    choice = choose_family(config, modules, asked=family, stated=own_settings.family, hub_name=hub_name, where=name)
+    licence = find_licence(choice.family, hub_name)
     tokenizer_config = read_optional_object(transformer_folder / "tokenizer_config.json")
     ensemble = read_optional_object(folder / "config_sentence_transformers.json")
-    settings = _with_default_prompt(read_settings(folder), folder, ensemble)
-    _check_pooling(settings, family, config, name)
-    num_labels = _num_labels(config, modules)
+    settings = _with_default_prompt(own_settings, folder, ensemble)
+    _check_pooling(settings, choice.family, config, name)
+    num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
     return Checkpoint(
         name=name,
         folder=folder,
         config=config,
         settings=settings,
-        family=family,
+        family=choice.family,
+        family_reason=choice.reason,
+        licence=licence.licence,
+        non_commercial=licence.non_commercial,
+        template=settings.template or choice.family.template,
         modules=modules,
         num_labels=num_labels,
         label=_choose_label(label, num_labels, config, name),
-        max_length=_choose_max_length(max_length, settings, config, tokenizer_config, transformer_folder, family, name),
-        pad_token_id=_whole_number(config.get("pad_token_id"), family.pad_token_id),
-        uses_segments=_uses_segments(family, config, tokenizer_config),
-        activation=settings.activation or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
+        max_length=_choose_max_length(
+            max_length, settings, config, tokenizer_config, transformer_folder, choice.family, name
+        ),
+        pad_token_id=_whole_number(config.get("pad_token_id"), choice.family.pad_token_id),
+        uses_segments=_uses_segments(choice.family, config, tokenizer_config),
+        activation=settings.activation
+        or choice.family.activation
+        or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
     )
+
+
+def load_encoder(checkpoint: Checkpoint) -> PairEncoder | TemplateEncoder:
+    """Return what makes token ids of pairs: the checkpoint's template, or the plain pair of its tokenizer.
+
+    Raises:
+        CheckpointError: If there is no tokenizer, or it does not fit.
+        MissingExtra: If only the older tokenizer files are there and transformers is not installed.
+    """
+    tokenizer, prompt = load_tokenizer(checkpoint), checkpoint.settings.prompt
+    if checkpoint.template is None:
+        return PairEncoder(tokenizer, max_length=checkpoint.max_length, prompt=prompt)
+    return TemplateEncoder(tokenizer, checkpoint.template, max_length=checkpoint.max_length, prompt=prompt)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -225,6 +265,7 @@ def _choose_max_length(
     sentence_bert = read_optional_object(folder / "sentence_bert_config.json")
     stated = (
         settings.max_length
+        or family.max_length
         or _sane_length(sentence_bert.get("max_seq_length"))
         or _sane_length(tokenizer_config.get("model_max_length"))
     )

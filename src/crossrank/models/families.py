@@ -1,44 +1,13 @@
-"""The table of supported families, and how a checkpoint finds its own: from its files, never from its name."""
+"""The table of supported families, and how a native classifier finds its own: from `config.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from crossrank.errors import CheckpointError, UnsupportedModel
-
-Layout = Literal["sequence-classification", "modular"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of checkpoint.
-
-    Attributes:
-        name: Short name, as `crossrank models` lists it.
-        model_types: Values of `model_type` in `config.json`; empty where the layout alone decides.
-        architectures: Values of `architectures` in `config.json` that hold a scoring head.
-        description: One line about the family.
-        scoring: How tokens become a logit, in one line.
-        layout: Which loader reads it.
-        pooling: What the head reads, `"cls"` or `"mean"`; None where the checkpoint's files say it.
-        reads_segments: Whether its tokenizer makes `token_type_ids` and its body reads them.
-        positions_after_padding: Whether position numbers start behind the padding id, as in RoBERTa.
-        pad_token_id: What pads where `config.json` is silent.
-    """
-
-    name: str
-    model_types: tuple[str, ...]
-    architectures: tuple[str, ...]
-    description: str
-    scoring: str
-    layout: Layout = "sequence-classification"
-    pooling: Literal["cls", "mean"] | None = "cls"
-    reads_segments: bool = True
-    positions_after_padding: bool = False
-    pad_token_id: int = 0
-
+from crossrank.models.family import Family
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -148,6 +117,22 @@ FAMILIES: tuple[Family, ...] = (
         reads_segments=False,
         pad_token_id=1,
     ),
+    Family(
+        "decoder",
+        ("gemma", "llama", "mistral", "qwen2", "qwen3"),
+        (
+            "GemmaForSequenceClassification",
+            "LlamaForSequenceClassification",
+            "MistralForSequenceClassification",
+            "Qwen2ForSequenceClassification",
+            "Qwen3ForSequenceClassification",
+        ),
+        "causal language models with a classification head and native attention; the plain pair of the tokenizer",
+        "last real token -> score",
+        layout="decoder",
+        pooling="last",
+        reads_segments=False,
+    ),
 )
 
 _HEAD_SUFFIX = "ForSequenceClassification"
@@ -165,7 +150,7 @@ def resolve_family(config: Mapping[str, Any], *, modular: bool, where: str) -> F
         CheckpointError: If the checkpoint has a body of a known family but no scoring head.
         UnsupportedModel: If no family fits.
     """
-    model_type, architectures = config.get("model_type"), _architectures(config, where)
+    model_type, architectures = config.get("model_type"), architectures_of(config, where)
     family = next((family for family in FAMILIES if model_type in family.model_types), None)
     if family is None:
         raise _unsupported(model_type, architectures, config, where)
@@ -187,7 +172,12 @@ def _modular_on(body: Family) -> Family:
     )
 
 
-def _architectures(config: Mapping[str, Any], where: str) -> Sequence[str]:
+def architectures_of(config: Mapping[str, Any], where: str) -> Sequence[str]:
+    """Return the class names of `config.json`.
+
+    Raises:
+        CheckpointError: If they are not a list of names.
+    """
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
         raise CheckpointError(f"{where}: config.json: architectures must be a list of names, not {architectures!r}")

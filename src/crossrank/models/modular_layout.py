@@ -11,6 +11,7 @@ from crossrank.models.json_files import read_json_list, read_json_object
 
 MODULES_FILE = "modules.json"
 SCORES = "scores"
+LOGIT_SCORE = "LogitScore"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
 def num_scores(entries: tuple[ModuleEntry, ...]) -> int | None:
     """Return how many scores the last scoring module gives a pair, None if there is no such module."""
     for entry in reversed(entries):
+        if entry.kind == LOGIT_SCORE:
+            return 1
         if entry.kind == "Dense" and entry.config.get("module_output_name") == SCORES:
             return whole_number(entry, "out_features")
     return None

@@ -4,7 +4,9 @@ A complete file:
 
     {
       "format_version": 1,
+      "family": "monot5",
       "prompt": {"query": "{query}", "document": "{title} {text}"},
+      "template": {"pieces": ["Query: {query} Document: {document} Relevant:"], "special_tokens": true},
       "max_length": 512,
       "pooling": "cls",
       "temperature": 1.0,
@@ -28,6 +30,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crossrank.encoding.prompt import PromptTemplate
+from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import CheckpointError
 
 SETTINGS_FILE = "crossrank.json"
@@ -84,10 +87,12 @@ class CheckpointSettings(_Section):
 
     Attributes:
         format_version: Of this file; 1.
-        prompt: The texts around query and document; the plain pair unless stated.
+        family: The row in the table of families; None leaves it to the checkpoint's other files.
+        prompt: The texts of query and document; as they are unless stated.
+        template: The sequence that holds both; None leaves it to the family: for most the plain pair of the tokenizer.
         max_length: Most tokens of a pair, special tokens included; None leaves it to the tokenizer and the model.
-        pooling: Which position the head reads, `"cls"` or `"mean"`; None leaves it to the model's own files. A value
-            that contradicts them is an error.
+        pooling: Which position the head reads, `"cls"`, `"mean"` or `"last"`; None leaves it to the model's own files.
+            A value that contradicts them is an error.
         temperature: The raw logits of the network are divided by it before anything else reads them.
         activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`; None leaves it to the rule of
             sentence-transformers.
@@ -98,9 +103,11 @@ class CheckpointSettings(_Section):
     """
 
     format_version: Literal[1] = 1
+    family: str | None = None
     prompt: PromptTemplate = PromptTemplate()
+    template: SequenceTemplate | None = None
     max_length: int | None = Field(default=None, ge=8)
-    pooling: Literal["cls", "mean"] | None = None
+    pooling: Literal["cls", "mean", "last"] | None = None
     temperature: float = Field(default=1.0, gt=0)
     activation: Literal["sigmoid", "identity"] | None = None
     calibration: Calibration | None = None

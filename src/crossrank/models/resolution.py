@@ -1,0 +1,146 @@
+"""How a checkpoint finds its family: what is stated, then what its files say, never a part of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crossrank.errors import CheckpointError, InputError, UnsupportedModel
+from crossrank.models.families import FAMILIES, architectures_of, resolve_family
+from crossrank.models.family import Family
+from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
+from crossrank.models.modular_layout import LOGIT_SCORE, ModuleEntry
+from crossrank.models.published import PUBLISHED, Published
+from crossrank.models.settings import SETTINGS_FILE
+
+ALL_FAMILIES: tuple[Family, ...] = (*FAMILIES, *LANGUAGE_MODEL_FAMILIES)
+
+
+@dataclass(frozen=True)
+class FamilyChoice:
+    """The family of a checkpoint, and how it was found, in a few words."""
+
+    family: Family
+    reason: str
+
+
+def choose_family(
+    config: Mapping[str, Any],
+    modules: tuple[ModuleEntry, ...],
+    *,
+    asked: str | None,
+    stated: str | None,
+    hub_name: str | None,
+    where: str,
+) -> FamilyChoice:
+    """Return the family of a checkpoint and why it is that one.
+
+    In order: what the caller asked for, what `crossrank.json` states, `modules.json`, the exact name on the hub, a
+    native classifier in `config.json`.
+
+    Args:
+        config: `config.json` of the transformer.
+        modules: `modules.json`, empty where there is none.
+        asked: The argument `family`.
+        stated: The family of `crossrank.json`.
+        hub_name: The name on the hub; None for a folder.
+        where: The checkpoint, for errors.
+
+    Raises:
+        InputError: If `asked` is no family, or does not fit the checkpoint.
+        CheckpointError: If `crossrank.json` states a wrong one, or there is no scoring head.
+        UnsupportedModel: If no family fits.
+    """
+    if asked is not None:
+        return FamilyChoice(_named(asked, config, modules, where, error=InputError), f"family={asked!r} was asked for")
+    if stated is not None:
+        family = _named(stated, config, modules, f"{where}: {SETTINGS_FILE}", error=CheckpointError)
+        return FamilyChoice(family, f"{SETTINGS_FILE} states it")
+    if has_logit_score(modules):
+        family = _named("logit_score", config, modules, where, error=UnsupportedModel)
+        return FamilyChoice(family, "modules.json ends in LogitScore")
+    if len(modules) > 1:
+        return FamilyChoice(resolve_family(config, modular=True, where=where), "modules.json lists its modules")
+    published = PUBLISHED.get(hub_name or "")
+    if published is not None and published.family is not None:
+        family = _named(published.family, config, modules, where, error=UnsupportedModel)
+        return FamilyChoice(family, f"{hub_name} is a published checkpoint of it")
+    _check_stated(config, where)
+    family = resolve_family(config, modular=False, where=where)
+    return FamilyChoice(family, "config.json names a native classifier")
+
+
+def find_licence(family: Family, hub_name: str | None) -> Published:
+    """Return the licence of a checkpoint, as far as its family or its exact name on the hub tell it."""
+    published = PUBLISHED.get(hub_name or "")
+    if published is not None and published.licence is not None:
+        return published
+    return Published(family.name, family.licence, family.non_commercial)
+
+
+def has_logit_score(modules: tuple[ModuleEntry, ...]) -> bool:
+    """Return whether a checkpoint is a causal LM in the layout of sentence-transformers."""
+    return bool(modules) and modules[-1].kind == LOGIT_SCORE
+
+
+def _named(
+    name: str,
+    config: Mapping[str, Any],
+    modules: tuple[ModuleEntry, ...],
+    where: str,
+    *,
+    error: type[InputError] | type[CheckpointError],
+) -> Family:
+    """Return a family by its name, after a check that the files are of its kind."""
+    family = next((family for family in ALL_FAMILIES if family.name == name), None)
+    if family is None:
+        known = ", ".join(family.name for family in ALL_FAMILIES)
+        raise error(f"{where}: there is no family {name!r}; families are {known}")
+    if (family.name == "logit_score") != has_logit_score(modules) and family.name in ("logit_score", "modular"):
+        raise error(f"{where}: family {name!r} is read off modules.json, which does not list its modules")
+    architectures = architectures_of(config, where)
+    if family.model_types and config.get("model_type") not in family.model_types:
+        raise _unfit(family, f"model_type {config.get('model_type')!r}", config, where, error)
+    if family.architectures and architectures and not set(architectures) & set(family.architectures):
+        raise _unfit(family, ", ".join(architectures), config, where, error)
+    return family
+
+
+def _unfit(
+    family: Family,
+    actual: str,
+    config: Mapping[str, Any],
+    where: str,
+    error: type[InputError] | type[CheckpointError],
+) -> Exception:
+    fitting = fitting_families(config)
+    remedy = f"; families for it: {', '.join(fitting)}" if fitting else ""
+    return error(f"{where}: family {family.name!r} is {', '.join(family.architectures)}, not {actual}{remedy}")
+
+
+def fitting_families(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the families whose files look like this `config.json`."""
+    architectures = set(config.get("architectures") or [])
+    return [
+        family.name
+        for family in ALL_FAMILIES
+        if config.get("model_type") in family.model_types and architectures & set(family.architectures)
+    ]
+
+
+def _check_stated(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a bare language model: nothing in it says that it is a reranker, or which.
+
+    Raises:
+        UnsupportedModel: Lists the families that it could be.
+    """
+    architectures = architectures_of(config, where)
+    if not any(name.endswith(("ForCausalLM", "ForConditionalGeneration")) for name in architectures):
+        return
+    fitting = [name for name in fitting_families(config) if name != "logit_score"]
+    if fitting:
+        raise UnsupportedModel(
+            f"{where}: {', '.join(architectures)} is a language model, and its files do not say which reranker it is: "
+            f"give family=, one of {', '.join(fitting)} (or `family` in {SETTINGS_FILE})"
+        )
