@@ -57,6 +57,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 
 @pytest.fixture(scope="session")
+def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build the tiny language model of a kind, once a session; the kinds are those of `tiny_language_models.py`."""
+
+    @cache
+    def build(kind: str) -> Path:
+        from tiny_language_models import save_tiny_language_model
+
+        folder = tmp_path_factory.mktemp(f"lm-{kind}", numbered=False)
+        save_tiny_language_model(kind, folder)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def hard_pairs() -> list[tuple[str, str]]:
     """Pairs of different lengths and scripts: empty, over-long, emoji, right to left, special tokens as text."""
     return [

@@ -93,7 +93,7 @@ def test_braces_and_special_tokens_in_a_pair_are_what_the_reference_makes_of_the
 
 
 def test_the_default_instruction_gives_way_to_the_caller(tiny_checkpoint):
-    template = SequenceTemplate(("<I>: {instruction} {query} {document}",), default_instruction="find answers")
+    template = SequenceTemplate(("<I>: {instruction} {query} {document}",), without_instruction="find answers")
     encoder = encoder_of(tiny_checkpoint("roberta"), template)
     for instruction, shown in ((None, "find answers"), ("find {query}", "find {query}")):
         ids = encoder.with_instruction(instruction).encode([("a b", "c")]).input_ids[0].tolist()
@@ -184,7 +184,7 @@ def test_a_lone_surrogate_is_an_error(tiny_checkpoint):
     [
         ({"pieces": ("{query}",)}, "hold {document} once, not 0 times"),
         ({"pieces": ("{query} {query} {document}",)}, "hold {query} once, not 2 times"),
-        ({"pieces": ("{query} {document}",), "default_instruction": "x"}, "needs {instruction} in a piece"),
+        ({"pieces": ("{query} {document}",), "without_instruction": "x"}, "needs {instruction} in a piece"),
         ({"pieces": ("{query}{instruction} {document}",), "instruction": "none"}, "once in `instruction`"),
         ({"pieces": ("{query} {document}s",)}, "would melt into it"),
         ({"pieces": ("{query} {document}",), "query_share": 1.5}, "query_share must be between 0 and 1"),

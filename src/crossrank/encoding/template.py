@@ -36,9 +36,8 @@ class SequenceTemplate:
 
     Attributes:
         pieces: The texts, in order. `{query}` and `{document}` stand in them once, `{instruction}` at most once.
-        instruction: What fills `{instruction}`; holds `{instruction}` itself once. Without an instruction the slot
-            stays empty.
-        default_instruction: The instruction where the caller gives none; None is none.
+        instruction: What fills `{instruction}` where the caller gives one; holds `{instruction}` itself once.
+        without_instruction: What fills it otherwise: nothing, or a default.
         special_tokens: Whether the tokenizer's own special tokens for a single text stand around everything.
         query_share: A piece with the query and without the document keeps at most this share of `max_length`; None
             never cuts a query.
@@ -46,7 +45,7 @@ class SequenceTemplate:
 
     pieces: tuple[str, ...]
     instruction: str = "{instruction}"
-    default_instruction: str | None = None
+    without_instruction: str = ""
     special_tokens: bool = False
     query_share: float | None = None
 
@@ -57,8 +56,8 @@ class SequenceTemplate:
                 raise CheckpointError(f"template: the pieces must hold {{{slot}}} once, not {slots.count(slot)} times")
         if slots.count("instruction") > 1 or self.instruction.count("{instruction}") != 1:
             raise CheckpointError("template: {instruction} may stand once in the pieces, and once in `instruction`")
-        if self.default_instruction is not None and not self.takes_instruction:
-            raise CheckpointError("template: a default_instruction needs {instruction} in a piece")
+        if self.without_instruction and not self.takes_instruction:
+            raise CheckpointError("template: without_instruction needs {instruction} in a piece")
         if any(_MELTING_TAIL.search(piece) for piece in self.pieces):
             raise CheckpointError("template: a letter or digit right behind {document} would melt into it")
         if self.query_share is not None and not 0 < self.query_share < 1:
@@ -71,8 +70,9 @@ class SequenceTemplate:
 
     def render_instruction(self, instruction: str | None) -> str:
         """Return what fills `{instruction}`."""
-        given = self.default_instruction if instruction is None else instruction
-        return "" if given is None else self.instruction.replace("{instruction}", given)
+        if instruction is None:
+            return self.without_instruction
+        return self.instruction.replace("{instruction}", instruction)
 
 
 class _Frame(NamedTuple):

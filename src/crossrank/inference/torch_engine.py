@@ -108,10 +108,10 @@ def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
     from crossrank.models.packed_bert import PackedBert, supports_packing
 
     model: torch.nn.Module
-    if checkpoint.family.layout == "modular":
-        from crossrank.models.modular import load_modular
+    if checkpoint.family.layout not in ("sequence-classification", "renamed"):
+        from crossrank.models.loading import load_scorer
 
-        model = load_modular(checkpoint, dtype=dtype)
+        model = load_scorer(checkpoint, dtype=dtype)
     else:
         classifier = _load_classifier(checkpoint, dtype)
         if device.type == "cpu" and supports_packing(classifier):

@@ -14,6 +14,7 @@ from crossrank.encoding.prompt import PromptTemplate
 from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
+from crossrank.models.chat_template import has_chat_template, read_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
@@ -42,7 +43,9 @@ class Checkpoint:
         family_reason: How that was found, in a few words.
         licence: Of its weights, as far as the table of families knows it.
         non_commercial: Whether that licence forbids commercial use.
-        template: The sequence that holds query and document; None is the pair of the tokenizer.
+        template: The sequence that holds query and document; None is the pair of the tokenizer, or its chat template.
+        uses_chat_template: Whether the template is rendered from the tokenizer's chat template.
+        default_instruction: What stands in the chat template's system message where the caller gives nothing.
         modules: `modules.json` of a modular checkpoint, otherwise empty.
         num_labels: Outputs of the head.
         label: Which of them is the score.
@@ -62,6 +65,8 @@ class Checkpoint:
     licence: str | None
     non_commercial: bool
     template: SequenceTemplate | None
+    uses_chat_template: bool
+    default_instruction: str | None
     modules: tuple[ModuleEntry, ...]
     num_labels: int
     label: int
@@ -113,7 +118,14 @@ def open_checkpoint(
     licence = find_licence(choice.family, hub_name)
     tokenizer_config = read_optional_object(transformer_folder / "tokenizer_config.json")
     ensemble = read_optional_object(folder / "config_sentence_transformers.json")
-    settings = _with_default_prompt(own_settings, folder, ensemble)
+    template = own_settings.template or choice.family.template
+    default_prompt = _default_prompt(ensemble)
+    in_chat = template is None and choice.family.name == "logit_score" and has_chat_template(transformer_folder)
+    settings = own_settings
+    if default_prompt and template is None and not in_chat and not (folder / SETTINGS_FILE).is_file():
+        # As the CrossEncoder of sentence-transformers does.
+        query = default_prompt + PromptTemplate.query
+        settings = own_settings.model_copy(update={"prompt": PromptTemplate(query=query)})
     _check_pooling(settings, choice.family, config, name)
     num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
     return Checkpoint(
@@ -125,7 +137,9 @@ def open_checkpoint(
         family_reason=choice.reason,
         licence=licence.licence,
         non_commercial=licence.non_commercial,
-        template=settings.template or choice.family.template,
+        template=template,
+        uses_chat_template=in_chat,
+        default_instruction=default_prompt if in_chat else None,
         modules=modules,
         num_labels=num_labels,
         label=_choose_label(label, num_labels, config, name),
@@ -148,10 +162,12 @@ def load_encoder(checkpoint: Checkpoint) -> PairEncoder | TemplateEncoder:
         CheckpointError: If there is no tokenizer, or it does not fit.
         MissingExtra: If only the older tokenizer files are there and transformers is not installed.
     """
-    tokenizer, prompt = load_tokenizer(checkpoint), checkpoint.settings.prompt
-    if checkpoint.template is None:
+    tokenizer, prompt, template = load_tokenizer(checkpoint), checkpoint.settings.prompt, checkpoint.template
+    if checkpoint.uses_chat_template:
+        template = read_chat_template(checkpoint.transformer_folder, default_instruction=checkpoint.default_instruction)
+    if template is None:
         return PairEncoder(tokenizer, max_length=checkpoint.max_length, prompt=prompt)
-    return TemplateEncoder(tokenizer, checkpoint.template, max_length=checkpoint.max_length, prompt=prompt)
+    return TemplateEncoder(tokenizer, template, max_length=checkpoint.max_length, prompt=prompt)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -200,13 +216,10 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     return read_json_object(path)
 
 
-def _with_default_prompt(settings: CheckpointSettings, folder: Path, ensemble: Mapping[str, Any]) -> CheckpointSettings:
-    """Put the default prompt of a sentence-transformers folder before the query, as its CrossEncoder does."""
+def _default_prompt(ensemble: Mapping[str, Any]) -> str | None:
+    """Return the prompt that a sentence-transformers folder has by default."""
     name = ensemble.get("default_prompt_name")
-    prompt = (ensemble.get("prompts") or {}).get(name) if name else None
-    if not prompt or (folder / SETTINGS_FILE).is_file():
-        return settings
-    return settings.model_copy(update={"prompt": PromptTemplate(query=prompt + PromptTemplate.query)})
+    return (ensemble.get("prompts") or {}).get(name) or None if name else None
 
 
 def _check_pooling(settings: CheckpointSettings, family: Family, config: Mapping[str, Any], name: str) -> None:

@@ -15,6 +15,8 @@ NEEDED_FILES = (
     "config_sentence_transformers.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",

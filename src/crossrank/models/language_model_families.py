@@ -25,7 +25,7 @@ _QWEN3 = SequenceTemplate(
         "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}",
         "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
     ),
-    default_instruction="Given a web search query, retrieve relevant passages that answer the query",
+    without_instruction="Given a web search query, retrieve relevant passages that answer the query",
 )
 # Source: FlagEmbedding, inference/reranker/decoder_only.
 _BGE_PROMPT = (
@@ -136,7 +136,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         ("qwen3",),
         ("Qwen3ForCausalLM",),
         "ctxl-rerank-v2-instruct-multilingual, 1b and 2b",
-        "last position -> logit of token 0, rounded to bfloat16 as published",
+        "last position -> logit of token 0",
         layout="causal-lm",
         pooling="last",
         reads_segments=False,
@@ -186,5 +186,18 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         template=_MONOT5,
         answers=("▁sim", "▁não"),
         max_length=512,
+    ),
+    Family(
+        "jina_reranker_v2",
+        (),
+        ("XLMRobertaForSequenceClassification",),
+        "jina-reranker-v2-base-multilingual: XLM-RoBERTa under other names of its weights",
+        "<s> -> dense, tanh -> out_proj",
+        layout="renamed",
+        reads_segments=False,
+        positions_after_padding=True,
+        pad_token_id=1,
+        licence="CC-BY-NC-4.0",
+        non_commercial=True,
     ),
 )

@@ -48,6 +48,8 @@ class OneDNNLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
+        # T5 asks its layers for the type of their weight.
+        self.weight = linear.weight.new_empty(0)
         self._map = make_linear(linear.weight, linear.bias)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b",
         "ContextualAI/ctxl-rerank-v2-instruct-multilingual-2b",
     ),
+    "jina_reranker_v2": ("jinaai/jina-reranker-v2-base-multilingual",),
     # Source: the tables of answer tokens in castorini/pygaggle and mteb.
     "monot5": (
         "castorini/monot5-small-msmarco-10k",

@@ -37,6 +37,10 @@ def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype) -> P
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model.
     """
+    if checkpoint.family.layout == "renamed":
+        from crossrank.models.key_renames import load_renamed
+
+        return _with_float32_head(load_renamed(checkpoint, dtype=dtype), checkpoint)
     folder = checkpoint.transformer_folder
     model = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype, where=checkpoint.name)
     return _with_float32_head(model, checkpoint)

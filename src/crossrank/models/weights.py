@@ -44,7 +44,8 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
         raise CheckpointError(
             f"{folder}: the weights are a pickle (*.bin), which can run code when it is read, so crossrank refuses it; "
             "if you trust the file, convert it once: "
-            "transformers.AutoModelForSequenceClassification.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            "transformers.AutoModelForSequenceClassification.from_pretrained(FOLDER).save_pretrained(FOLDER), for a "
+            "language model with AutoModelForCausalLM or AutoModelForSeq2SeqLM"
         )
     else:
         raise CheckpointError(f"{folder}: no weights: model.safetensors is missing; download or copy it again")

@@ -1,0 +1,102 @@
+"""The chat template of a tokenizer as a sequence template, as sentence-transformers fills it for a pair.
+
+A pair becomes two messages, of the roles `query` and `document`, behind a system message with the instruction where
+there is one. The chat template is rendered once with marks in their places, and the marks become the slots.
+
+Source: `CrossEncoder` and `Transformer` of sentence-transformers 6.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crossrank.encoding.template import SequenceTemplate
+from crossrank.errors import MissingExtra, UnsupportedModel
+from crossrank.models.json_files import read_optional_object
+
+# Of the private use area, so that no template holds them.
+_MARKS = {"instruction": "\ue000i\ue001", "query": "\ue000q\ue001", "document": "\ue000d\ue001"}
+# Options of sentence-transformers and of the tokenizer call that a template never sees.
+_NOT_FOR_THE_TEMPLATE = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Return whether sentence-transformers would put a pair into the chat template of a folder's tokenizer."""
+    modalities = read_optional_object(folder / "sentence_bert_config.json").get("modality_config")
+    if isinstance(modalities, Mapping) and "message" not in modalities:
+        return False
+    in_file = (folder / "chat_template.jinja").is_file()
+    return in_file or bool(read_optional_object(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def read_chat_template(folder: Path, *, default_instruction: str | None) -> SequenceTemplate:
+    """Return the sequence template that a folder's chat template amounts to.
+
+    Args:
+        folder: Of the tokenizer.
+        default_instruction: The instruction where the caller gives none.
+
+    Raises:
+        UnsupportedModel: If the chat template cannot carry a query and a document.
+        MissingExtra: If transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingExtra(f"{folder}: rendering the chat template", extra="torch") from None
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    options = read_optional_object(folder / "sentence_bert_config.json").get("processing_kwargs") or {}
+    template_options = {
+        key: value for key, value in (options.get("chat_template") or {}).items() if key not in _NOT_FOR_THE_TEMPLATE
+    }
+    for is_structured in (False, True):
+        without = _render(tokenizer, template_options, is_structured=is_structured, instruction=None)
+        if all(without.count(_MARKS[side]) == 1 for side in ("query", "document")):
+            asked = _render(tokenizer, template_options, is_structured=is_structured, instruction=_MARKS["instruction"])
+            return _to_template(without, asked, default_instruction)
+    raise UnsupportedModel(
+        f"{folder}: the chat template does not show the messages of the roles 'query' and 'document' once each: it is "
+        "not that of a reranker"
+    )
+
+
+def _render(tokenizer: Any, options: dict[str, Any], *, is_structured: bool, instruction: str | None) -> str:
+    """Render a pair of marks; nothing where the template refuses this form of messages."""
+    from jinja2 import TemplateError
+
+    contents = {"system": instruction, "query": _MARKS["query"], "document": _MARKS["document"]}
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": text}] if is_structured else text}
+        for role, text in contents.items()
+        if text is not None
+    ]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except (TemplateError, TypeError, ValueError):
+        return ""
+
+
+def _to_template(without: str, asked: str, default_instruction: str | None) -> SequenceTemplate:
+    """Make one template of two renderings that differ in one place at most: where the instruction goes."""
+    if asked.count(_MARKS["instruction"]) != 1:
+        return SequenceTemplate((_with_slots(without),))
+    start = _common_prefix(without, asked)
+    end = _common_prefix(without[start:][::-1], asked[start:][::-1])
+    piece = asked[:start] + "{instruction}" + asked[len(asked) - end :]
+    instruction = asked[start : len(asked) - end].replace(_MARKS["instruction"], "{instruction}")
+    absent = without[start : len(without) - end]
+    if default_instruction is not None:
+        absent = instruction.replace("{instruction}", default_instruction)
+    return SequenceTemplate((_with_slots(piece),), instruction=instruction, without_instruction=absent)
+
+
+def _with_slots(text: str) -> str:
+    for slot in ("query", "document"):
+        text = text.replace(_MARKS[slot], f"{{{slot}}}")
+    return text
+
+
+def _common_prefix(left: str, right: str) -> int:
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
