@@ -27,8 +27,9 @@ class Float32Linear(nn.Linear):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return float32."""
-        return F.linear(input.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+        """Return float32, under autocast too."""
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.float(), self.weight.float(), None if self.bias is None else self.bias.float())
 
 
 def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:

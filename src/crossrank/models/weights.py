@@ -72,23 +72,24 @@ def check_safetensors(file: Path) -> None:
 
 
 def load_pretrained(
-    auto_class: Any, folder: Path, *, dtype: torch.dtype, where: str, optional: str = ""
+    auto_class: Any, folder: Path, *, dtype: torch.dtype | str, where: str, optional: str = "", config: Any = None
 ) -> PreTrainedModel:
     """Load a native transformers model in evaluation mode, and make sure that the file fills every weight of it.
 
     Args:
         auto_class: `AutoModelForSequenceClassification` or `AutoModel`.
         folder: Holds `config.json` and the weights.
-        dtype: Of the weights in memory.
+        dtype: Of the weights in memory; `"auto"` keeps the file's.
         where: The checkpoint, for errors.
         optional: Start of the names of weights that may be missing, because nothing reads them.
+        config: Instead of the folder's own.
 
     Raises:
         CheckpointError: If weights are missing (the head included), superfluous, of a wrong shape, or damaged.
         UnsupportedModel: If transformers has no native class for the configuration.
     """
     find_weight_files(folder)
-    config = load_config(folder, where)
+    config = load_config(folder, where) if config is None else config
     with _quiet_transformers():
         model, report = auto_class.from_pretrained(
             folder,
@@ -120,8 +121,13 @@ def fill_model(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, w
     return model.eval()
 
 
-def load_config(folder: Path, where: str) -> Any:
+def load_config(folder: Path, where: str, *, renamed: Mapping[str, str] | None = None) -> Any:
     """Read `config.json` as the native transformers class.
+
+    Args:
+        folder: Holds `config.json`.
+        where: The checkpoint, for errors.
+        renamed: Values of `model_type` that transformers does not know, and the native one whose fields they have.
 
     Raises:
         UnsupportedModel: If transformers has no native class for it.
@@ -130,10 +136,15 @@ def load_config(folder: Path, where: str) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    model_type = read_json_object(folder / "config.json").get("model_type")
+    values = read_json_object(folder / "config.json")
+    stated = values.get("model_type")
+    model_type = (renamed or {}).get(str(stated), stated)
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedModel(f"{where}: the installed transformers has no model_type {model_type!r}: update it")
     try:
+        if model_type != stated:
+            own = {key: value for key, value in values.items() if key not in ("model_type", "auto_map")}
+            return CONFIG_MAPPING[model_type].from_dict(own)
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
