@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from crossrank.encoding.windows import split_into_windows
-from crossrank.errors import InputError
+from crossrank.errors import CheckpointError, InputError, MissingExtra
 from crossrank.inference.engine import Engine
 from crossrank.inference.scoring import Encoder, ScoredPairs, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.retrieval.fusion import fuse
 from crossrank.types import Document, Hit, Ranking, Scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +54,14 @@ class Reranker:
         engine: The runtime that computes the logits.
     """
 
-    def __init__(self, checkpoint: Checkpoint, encoder: Encoder, engine: Engine) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, encoder: Encoder, engine: Engine, *, allow_untrained: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
         self.engine = engine
         self._encoder = encoder
+        self._allow_untrained = allow_untrained
+        self._fresh_model: PreTrainedModel | None = None
 
     @classmethod
     def load(
@@ -70,6 +77,7 @@ class Reranker:
         budget_tokens: int | None = None,
         label: int | str | None = None,
         family: str | None = None,
+        allow_untrained: bool = False,
     ) -> Reranker:
         """Load a checkpoint.
 
@@ -86,6 +94,7 @@ class Reranker:
             label: Which output is the score where the head has several: its index or its name in `id2label`.
             family: What kind of reranker it is, as `crossrank models` lists them, where the checkpoint's files do not
                 say it, or instead of what they say.
+            allow_untrained: Score even where the checkpoint says that its head is fresh: the scores are then random.
 
         Raises:
             CheckpointError: If the checkpoint cannot be found, is broken, unsafe or has no trained head.
@@ -105,7 +114,83 @@ class Reranker:
             num_threads=num_threads,
             budget_tokens=budget_tokens,
         )
-        return cls(checkpoint, encoder, engine)
+        return cls(checkpoint, encoder, engine, allow_untrained=allow_untrained)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        model: str | Path,
+        *,
+        pooling: str = "avg",
+        temperature: float = 1.0,
+        num_labels: int = 1,
+        seed: int = 42,
+        max_length: int | None = None,
+        revision: str | None = None,
+        device: str = "auto",
+        allow_untrained: bool = False,
+    ) -> Reranker:
+        """Turn a language model into a bidirectional reranker with a fresh head, to be saved and trained.
+
+        Attention becomes bidirectional, `lm_head` is dropped, and the pooled hidden state goes through a linear head
+        without bias that is drawn from a normal distribution; weights keep the precision of the file.
+
+        Args:
+            model: A folder or a name on the hub: Llama, Mistral, Ministral, Qwen2 or Qwen3, without a scoring head.
+            pooling: What the head reads of the real tokens: their mean, `"avg"`, the first, `"cls"`, or the last.
+            temperature: The logits are divided by it.
+            num_labels: Outputs of the head.
+            seed: Of the head.
+            max_length: Most tokens of a pair; 8192 if None, or the model's positions where they are fewer.
+            revision: Branch, tag or commit on the hub.
+            device: As of `load`.
+            allow_untrained: Score all the same: the scores are random until the head is trained.
+
+        Raises:
+            InputError: If an option cannot be used.
+            UnsupportedModel: If models of this kind cannot be converted.
+            CheckpointError: If the checkpoint cannot be found, is broken, or has a trained head already.
+            MissingExtra: If torch is not installed.
+        """
+        try:
+            from crossrank.models.backbone import build_from_backbone
+        except ImportError:
+            raise MissingExtra(f"building a reranker from {model}", extra="torch") from None
+        from crossrank.inference.torch_engine import TorchEngine
+
+        built, checkpoint = build_from_backbone(
+            model,
+            pooling=pooling,
+            temperature=temperature,
+            num_labels=num_labels,
+            seed=seed,
+            max_length=max_length,
+            revision=revision,
+        )
+        engine = TorchEngine.load(checkpoint, device=device, model=built)
+        reranker = cls(checkpoint, load_encoder(checkpoint), engine, allow_untrained=allow_untrained)
+        reranker._fresh_model = built
+        return reranker
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the checkpoint into a folder that transformers and sentence-transformers read too; return the folder.
+
+        Weights keep the precision of their file, whatever precision this reranker computes in, so saving what was
+        loaded gives the same bits. A LoRA adapter is merged into the weights below it.
+
+        Args:
+            folder: A new folder, an empty one, or one that holds an older checkpoint, which is replaced in one step.
+
+        Raises:
+            InputError: If the folder holds something else.
+            UnsupportedModel: If checkpoints of this layout are not written by crossrank.
+            MissingExtra: If torch is not installed.
+        """
+        try:
+            from crossrank.models.saving import save_loaded
+        except ImportError:
+            raise MissingExtra(f"saving {self.checkpoint.name}", extra="torch") from None
+        return save_loaded(Path(folder), self.checkpoint, model=self._fresh_model)
 
     def __repr__(self) -> str:
         engine = self.engine
@@ -244,6 +329,11 @@ class Reranker:
     def _run(
         self, pairs: Sequence[tuple[str, str | Document]], encoder: Encoder, *, show_progress: bool
     ) -> ScoredPairs:
+        if self.checkpoint.settings.untrained_head and not self._allow_untrained:
+            raise CheckpointError(
+                f"{self.checkpoint.name}: the head is fresh, so every score would be random: save the reranker and "
+                "train it, or say allow_untrained=True"
+            )
         if not pairs:
             return ScoredPairs(np.zeros((0, self.checkpoint.num_labels), np.float32), np.zeros(0, np.bool_))
         with _progress(len(pairs), show=show_progress) as on_progress:

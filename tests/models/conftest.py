@@ -1,9 +1,9 @@
 """Tiny decoders with random weights: `tiny_backbone(kind, **options)` and `tiny_reranker(kind, **options)`.
 
-`tiny_backbone` saves a causal language model as it lies on the hub: `llama` like Llama 3.2 1B (tied embeddings, two query
-heads a key head, rope scaling llama3), `llama-untied` like 3.1 8B, and `mistral`, `ministral`, `ministral3`, `qwen2`,
-`qwen3`. `tiny_reranker` saves the same body and a head in the layout of nvidia/llama-nemotron-rerank-1b-v2. Neither
-goes through crossrank. Folders are built once a session and shared: copy one before changing it.
+`tiny_backbone` saves a causal language model as it lies on the hub: `llama` like Llama 3.2 1B (tied embeddings, two
+query heads a key head, rope scaling llama3), `llama-untied` like 3.1 8B, and `mistral`, `ministral`, `ministral3`,
+`qwen2`, `qwen3`. `tiny_reranker` saves the same body and a head in the layout of nvidia/llama-nemotron-rerank-1b-v2.
+Neither goes through crossrank. Folders are built once a session and shared: copy one before changing it.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 _SENTENCES = (
-    "question:how much protein should a female eat? \n \n passage:The average requirement of protein is 46 grams per day.",
+    "question:how much protein should a female eat? \n \n passage:The average requirement is 46 grams per day.",
     "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
     "The highest point of a mountain : the top of a mountain. To reset the password, open the settings.",
 )

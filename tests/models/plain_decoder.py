@@ -1,8 +1,8 @@
 """The forward pass of a Llama-like reranker in plain torch, off the files alone: the independent reference.
 
 Written from the published description: embed, then in every layer RMSNorm, attention over all real tokens (rotary
-positions, grouped queries), RMSNorm, SwiGLU; a final RMSNorm, pooling, head, temperature. `causal=True` adds the mask of
-a language model, as the control.
+positions, grouped queries), RMSNorm, SwiGLU; a final RMSNorm, pooling, head, temperature. `causal=True` adds the mask
+of a language model, as the control.
 """
 
 import json

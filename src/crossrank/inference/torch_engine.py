@@ -60,6 +60,7 @@ class TorchEngine:
         dtype: str = "auto",
         num_threads: int | None = None,
         budget_tokens: int | None = None,
+        model: PreTrainedModel | None = None,
     ) -> TorchEngine:
         """Load the weights of a checkpoint onto a device.
 
@@ -69,6 +70,7 @@ class TorchEngine:
             dtype: `"auto"` is bfloat16 on a CUDA device that has it and float32 elsewhere.
             num_threads: CPU threads of one call, for the whole process; None leaves it to torch.
             budget_tokens: Most tokens of a batch; None is a good number for the device.
+            model: A classifier in memory instead of the checkpoint's weights; it keeps its precision.
 
         Raises:
             MissingExtra: If torch or transformers is not installed.
@@ -81,13 +83,15 @@ class TorchEngine:
         except ImportError:
             raise MissingExtra(f"scoring {checkpoint.name} with torch", extra="torch") from None
         target = _choose_device(device)
-        precision = _choose_dtype(dtype, target)
+        precision = _choose_dtype(dtype, target) if model is None else str(model.dtype).removeprefix("torch.")
         threads = check_positive("num_threads", num_threads)
         if threads is not None:
             torch.set_num_threads(threads)
         default_budget = _CPU_BUDGET if target.type == "cpu" else _DEVICE_BUDGET
         return cls(
-            _load_forward(checkpoint, target, getattr(torch, precision)),
+            _load_forward(checkpoint, target, getattr(torch, precision))
+            if model is None
+            else _padded_forward(model.to(target), checkpoint, target),
             device=str(target),
             precision=precision,
             num_labels=checkpoint.num_labels,

@@ -29,6 +29,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from crossrank.errors import UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES, HeadSettings, check_pooling, read_head
 from crossrank.models.json_files import read_json_object
+from crossrank.models.lora_base import adapter_has, merge_adapter
 from crossrank.models.sequence_classification import Float32Linear
 from crossrank.models.weights import load_config, load_pretrained
 
@@ -165,6 +166,8 @@ def make_bidirectional(body: PreTrainedModel) -> PreTrainedModel:
 def load_bidirectional(checkpoint: Checkpoint, *, dtype: torch.dtype | str) -> PreTrainedModel:
     """Load a bidirectional reranker in evaluation mode, with a head that gives float32 logits `(B, L)`.
 
+    A LoRA adapter is merged into the weights below it; the head may come from either.
+
     Args:
         checkpoint: Of the layout `"bidirectional"`.
         dtype: Of the weights in memory; `"auto"` keeps the file's.
@@ -172,12 +175,16 @@ def load_bidirectional(checkpoint: Checkpoint, *, dtype: torch.dtype | str) -> P
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model.
     """
-    folder = checkpoint.transformer_folder
-    config = bidirectional_config(folder, checkpoint.name)
+    folder, name = checkpoint.transformer_folder, checkpoint.name
+    config = bidirectional_config(folder, name)
+    config.num_labels = checkpoint.num_labels
+    adapter = checkpoint.folder if checkpoint.base_folder else None
+    optional = "score." if adapter and adapter_has(adapter, "score") else ""
     model = load_pretrained(
-        AutoModelForSequenceClassification, folder, dtype=dtype, where=checkpoint.name, config=config
+        AutoModelForSequenceClassification, folder, dtype=dtype, where=name, config=config, optional=optional
     )
-    return as_bidirectional_classifier(model, read_head(checkpoint.config, checkpoint.name))
+    model = merge_adapter(model, adapter, name) if adapter else model
+    return as_bidirectional_classifier(model, read_head(checkpoint.config, name))
 
 
 def load_bidirectional_body(
@@ -207,6 +214,8 @@ def bidirectional_config(folder: Path, where: str) -> PretrainedConfig:
     if config.model_type not in BACKBONES.values():
         known = ", ".join(sorted(BACKBONES.values()))
         raise UnsupportedModel(f"{where}: a {config.model_type} model cannot be made bidirectional; known are {known}")
+    for key in HeadSettings._fields:  # not the body's
+        config.__dict__.pop(key, None)
     config.is_causal = False
     # Sliding windows go: they were made for reading backwards.
     if getattr(config, "layer_types", None):

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import CheckpointError
+from crossrank.models.family import Family
 
 POOLINGS = ("avg", "cls", "last")
 # `model_type` of the bidirectional form, and of the body in transformers.
@@ -18,6 +20,49 @@ BACKBONES = {
     "qwen2_bidirec": "qwen2",
     "qwen3_bidirec": "qwen3",
 }
+# Source: the model card of nvidia/llama-nemotron-rerank-1b-v2. No space behind the colons.
+TEMPLATE = SequenceTemplate(pieces=("question:{query} \n \n passage:{document}",), special_tokens=True)
+MAX_LENGTH = 8192
+
+
+def _family(name: str, *model_types: str, backbone: str, examples: str = "") -> Family:
+    return Family(
+        name,
+        model_types,
+        tuple(architecture_of(BACKBONES[model_type]) for model_type in model_types),
+        f"{backbone} made bidirectional, with a head{examples}",
+        "avg, cls or last (pooling) of the real tokens -> score without bias, in float32 -> / temperature",
+        layout="bidirectional",
+        pooling=None,
+        reads_segments=False,
+        template=TEMPLATE,
+        max_length=MAX_LENGTH,
+        activation="sigmoid",
+    )
+
+
+def architecture_of(native: str) -> str:
+    """Return the class name of the bidirectional reranker on a native `model_type`."""
+    return f"{native.capitalize()}BidirectionalForSequenceClassification"
+
+
+BIDIRECTIONAL_FAMILIES = (
+    _family(
+        "llama_bidirectional",
+        "llama_bidirec",
+        backbone="Llama",
+        examples=", such as nvidia/llama-nemotron-rerank-1b-v2",
+    ),
+    _family(
+        "mistral_bidirectional",
+        "mistral_bidirec",
+        "ministral_bidirec",
+        "ministral3_bidirec",
+        backbone="Mistral or Ministral",
+    ),
+    _family("qwen2_bidirectional", "qwen2_bidirec", backbone="Qwen2"),
+    _family("qwen3_bidirectional", "qwen3_bidirec", backbone="Qwen3"),
+)
 
 
 class HeadSettings(NamedTuple):

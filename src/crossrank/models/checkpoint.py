@@ -14,10 +14,12 @@ from crossrank.encoding.prompt import PromptTemplate
 from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
+from crossrank.models.bidirectional_layout import BACKBONES, read_head
 from crossrank.models.chat_template import has_chat_template, read_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
+from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
 from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, read_settings
@@ -54,6 +56,7 @@ class Checkpoint:
         uses_segments: Whether the model reads `token_type_ids`; where it does not, they count as 0.
         activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`.
         openvino_file: The CPU form of the network, or None.
+        base_folder: Where the checkpoint lies that the LoRA adapter in `folder` changes; None without an adapter.
     """
 
     name: str
@@ -75,11 +78,17 @@ class Checkpoint:
     uses_segments: bool
     activation: Activation
     openvino_file: Path | None
+    base_folder: Path | None = None
 
     @property
     def transformer_folder(self) -> Path:
         """Where `config.json` and the weights of the transformer lie."""
-        return self.modules[0].folder if self.modules else self.folder
+        return self.modules[0].folder if self.modules else self.base_folder or self.folder
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer lies: with an adapter that brings its own, or with the transformer."""
+        return self.folder if (self.folder / "tokenizer.json").is_file() else self.transformer_folder
 
 
 def open_checkpoint(
@@ -107,26 +116,63 @@ def open_checkpoint(
         InputError: If `max_length`, `label`, `family` or `revision` does not fit the checkpoint.
     """
     name = DEFAULT_MODEL if model is None else str(model)
-    folder = _find_folder(model, revision)
+    folder = find_folder(model, revision)
     if hub_name is None and not Path(name).expanduser().is_dir():
         hub_name = name
-    modules = read_modules(folder)
-    transformer_folder = modules[0].folder if modules else folder
-    config = _read_config(transformer_folder, name)
-    own_settings = read_settings(folder)
-    choice = choose_family(config, modules, asked=family, stated=own_settings.family, hub_name=hub_name, where=name)
+    base_folder = _find_base(folder, name)
+    files = base_folder or folder
+    # Beside a bidirectional decoder, modules.json says the same once more, for sentence-transformers.
+    is_decoder = read_optional_object(files / "config.json").get("model_type") in BACKBONES
+    modules = () if is_decoder else read_modules(files)
+    transformer_folder = modules[0].folder if modules else files
+    config = _read_config(folder if (folder / "config.json").is_file() else transformer_folder, name)
+    settings = read_settings(folder if (folder / SETTINGS_FILE).is_file() else files)
+    return describe_checkpoint(
+        name,
+        folder,
+        config,
+        settings,
+        modules=modules,
+        base_folder=base_folder,
+        max_length=max_length,
+        label=label,
+        family=family,
+        hub_name=hub_name,
+    )
+
+
+def describe_checkpoint(
+    name: str,
+    folder: Path,
+    config: dict[str, Any],
+    settings: CheckpointSettings,
+    *,
+    modules: tuple[ModuleEntry, ...] = (),
+    base_folder: Path | None = None,
+    max_length: int | None = None,
+    label: int | str | None = None,
+    family: str | None = None,
+    hub_name: str | None = None,
+) -> Checkpoint:
+    """Return what a checkpoint says of itself, from its `config.json` and `crossrank.json`; as `open_checkpoint`."""
+    transformer_folder = modules[0].folder if modules else base_folder or folder
+    choice = choose_family(config, modules, asked=family, stated=settings.family, hub_name=hub_name, where=name)
     licence = find_licence(choice.family, hub_name)
     tokenizer_config = read_optional_object(transformer_folder / "tokenizer_config.json")
     ensemble = read_optional_object(folder / "config_sentence_transformers.json")
-    template = own_settings.template or choice.family.template
+    template = settings.template or choice.family.template
     default_prompt = _default_prompt(ensemble)
     in_chat = template is None and choice.family.name == "logit_score" and has_chat_template(transformer_folder)
-    settings = own_settings
     if default_prompt and template is None and not in_chat and not (folder / SETTINGS_FILE).is_file():
         # As the CrossEncoder of sentence-transformers does.
         query = default_prompt + PromptTemplate.query
-        settings = own_settings.model_copy(update={"prompt": PromptTemplate(query=query)})
+        settings = settings.model_copy(update={"prompt": PromptTemplate(query=query)})
     _check_pooling(settings, choice.family, config, name)
+    if base_folder is not None and choice.family.layout != "bidirectional":
+        raise UnsupportedModel(
+            f"{name}: a LoRA adapter on a {choice.family.name} checkpoint, whose files do not say that it is a "
+            "bidirectional reranker: put the config.json of the reranker beside the adapter"
+        )
     num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
     return Checkpoint(
         name=name,
@@ -152,6 +198,7 @@ def open_checkpoint(
         or choice.family.activation
         or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
+        base_folder=base_folder,
     )
 
 
@@ -180,7 +227,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         CheckpointError: If there is no tokenizer, or its file is broken.
         MissingExtra: If only the older files are there and transformers is not installed.
     """
-    folder = checkpoint.transformer_folder
+    folder = checkpoint.tokenizer_folder
     path = folder / "tokenizer.json"
     if not path.is_file():
         return _convert_tokenizer(folder)
@@ -194,7 +241,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         raise CheckpointError(f"{path}: not a tokenizer file ({error}); download or copy the file again") from None
 
 
-def _find_folder(model: str | Path | None, revision: str | None) -> Path:
+def find_folder(model: str | Path | None, revision: str | None) -> Path:
+    """Return the folder of a checkpoint: itself, the shipped one, or what the hub has under that name.
+
+    Raises:
+        CheckpointError: If there is none.
+        InputError: If a revision was given for a folder.
+    """
     if model is None or model == DEFAULT_MODEL:
         return _ASSETS / DEFAULT_MODEL
     folder = Path(model).expanduser()
@@ -207,6 +260,22 @@ def _find_folder(model: str | Path | None, revision: str | None) -> Path:
     if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise CheckpointError(f"{model}: no such folder (a name on the hub has the form organisation/name)")
     return download(model, revision=revision)
+
+
+def _find_base(folder: Path, name: str) -> Path | None:
+    """Return the folder below the LoRA adapter of a bidirectional decoder, None where a folder holds none."""
+    config_file = folder / "config.json"
+    is_other = config_file.is_file() and read_json_object(config_file).get("model_type") not in BACKBONES
+    base = None if is_other else base_of_adapter(folder)
+    if base is None:
+        return None
+    try:
+        return find_folder(*base)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
+            f"{ADAPTER_CONFIG}"
+        ) from None
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -224,6 +293,8 @@ def _default_prompt(ensemble: Mapping[str, Any]) -> str | None:
 
 def _check_pooling(settings: CheckpointSettings, family: Family, config: Mapping[str, Any], name: str) -> None:
     actual = family.pooling or config.get("classifier_pooling")
+    if family.layout == "bidirectional":
+        actual = read_head(config, name).pooling
     if settings.pooling and actual and settings.pooling != actual:
         raise CheckpointError(
             f"{name}: crossrank.json says pooling {settings.pooling!r}, but the model reads {actual!r}; correct it"

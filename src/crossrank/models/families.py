@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from crossrank.errors import CheckpointError, UnsupportedModel
+from crossrank.models.bidirectional_layout import BIDIRECTIONAL_FAMILIES
 from crossrank.models.family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -133,6 +134,7 @@ FAMILIES: tuple[Family, ...] = (
         pooling="last",
         reads_segments=False,
     ),
+    *BIDIRECTIONAL_FAMILIES,
 )
 
 _HEAD_SUFFIX = "ForSequenceClassification"

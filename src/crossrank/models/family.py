@@ -8,7 +8,7 @@ from typing import Literal
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.activation import Activation
 
-Layout = Literal["sequence-classification", "modular", "decoder", "causal-lm", "seq2seq", "renamed"]
+Layout = Literal["sequence-classification", "modular", "decoder", "causal-lm", "seq2seq", "renamed", "bidirectional"]
 # Layouts whose head is one logit, whatever `config.json` says of labels.
 ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq")
 

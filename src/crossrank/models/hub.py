@@ -6,13 +6,7 @@ from pathlib import Path
 
 from crossrank.errors import CheckpointError
 
-# Never a pickle, never Python code. A module folder of sentence-transformers is named as in "2_Dense".
-NEEDED_FILES = (
-    "config.json",
-    "crossrank.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -23,9 +17,20 @@ NEEDED_FILES = (
     "vocab.txt",
     "merges.txt",
     "*.model",
+)
+# Never a pickle, never Python code. A module folder of sentence-transformers is named as in "2_Dense".
+NEEDED_FILES = (
+    "config.json",
+    "crossrank.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    *TOKENIZER_FILES,
     "model.safetensors",
     "model-*.safetensors",
     "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "[0-9]*_*/config.json",
     "[0-9]*_*/model.safetensors",
     "openvino/openvino_model.xml",

@@ -21,6 +21,11 @@ def load_scorer(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Modul
             from crossrank.models.modular import load_modular
 
             return load_modular(checkpoint, dtype=dtype)
+        case "bidirectional":
+            from crossrank.models.bidirectional import load_bidirectional
+
+            bidirectional: torch.nn.Module = load_bidirectional(checkpoint, dtype=dtype)
+            return bidirectional
         case "causal-lm":
             from crossrank.models.causal_lm import load_causal_lm
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
+from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.families import FAMILIES, architectures_of, resolve_family
 from crossrank.models.family import Family
 from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
@@ -36,8 +37,8 @@ def choose_family(
 ) -> FamilyChoice:
     """Return the family of a checkpoint and why it is that one.
 
-    In order: what the caller asked for, what `crossrank.json` states, `modules.json`, the exact name on the hub, a
-    native classifier in `config.json`.
+    In order: what the caller asked for, what `crossrank.json` states, a `model_type` of bidirectional decoders,
+    `modules.json`, the exact name on the hub, a native classifier in `config.json`.
 
     Args:
         config: `config.json` of the transformer.
@@ -57,6 +58,9 @@ def choose_family(
     if stated is not None:
         family = _named(stated, config, modules, f"{where}: {SETTINGS_FILE}", error=CheckpointError)
         return FamilyChoice(family, f"{SETTINGS_FILE} states it")
+    if config.get("model_type") in BACKBONES:
+        family = resolve_family(config, modular=False, where=where)
+        return FamilyChoice(family, f"config.json has model_type {config['model_type']!r}: bidirectional attention")
     if has_logit_score(modules):
         family = _named("logit_score", config, modules, where, error=UnsupportedModel)
         return FamilyChoice(family, "modules.json ends in LogitScore")

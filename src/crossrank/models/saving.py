@@ -8,12 +8,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import InputError
+from crossrank.errors import InputError, UnsupportedModel
+from crossrank.models.hub import TOKENIZER_FILES
 from crossrank.models.json_files import read_json_object
+from crossrank.models.published_layout import is_bidirectional, publish
 from crossrank.models.settings import CheckpointSettings, write_settings
+from crossrank.models.weights import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from crossrank.models.checkpoint import Checkpoint
 
 # Classes of torch, by the names under which sentence-transformers looks for them.
 _ACTIVATION_NAMES = {
@@ -23,13 +28,20 @@ _ACTIVATION_NAMES = {
 
 
 def save_checkpoint(
-    folder: Path, *, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: CheckpointSettings
+    folder: Path, *, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Path, settings: CheckpointSettings
 ) -> Path:
     """Write a sequence classifier, its tokenizer and `crossrank.json` into a folder, and return the folder.
 
     Everything is written beside the folder first and moved there in one step; an older checkpoint in its place is
     replaced. `activation` and `max_length` are also written where sentence-transformers looks for them; a prompt or a
-    temperature of `crossrank.json` is known to crossrank alone.
+    temperature of `crossrank.json` is known to crossrank alone. A bidirectional decoder is written in its published
+    layout (`published_layout.py`).
+
+    Args:
+        folder: What is written.
+        model: Its weights.
+        tokenizer: Of transformers, or a folder whose tokenizer files are copied as they are.
+        settings: `crossrank.json`.
 
     Raises:
         InputError: If the folder holds something other than a checkpoint.
@@ -39,10 +51,13 @@ def save_checkpoint(
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
-        model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
+        with quiet_transformers():
+            model.save_pretrained(fresh)
+        _save_tokenizer(fresh, tokenizer)
+        if is_bidirectional(model):
+            settings = publish(fresh, model, settings)
         write_settings(fresh, settings)
-        if settings.activation is not None:
+        if settings.activation is not None and not is_bidirectional(model):
             named = {"sentence_transformers": {"activation_fn": _ACTIVATION_NAMES[settings.activation]}}
             _update(fresh / "config.json", named)
         if settings.max_length is not None:
@@ -54,6 +69,38 @@ def save_checkpoint(
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def save_loaded(folder: Path, checkpoint: Checkpoint, *, model: PreTrainedModel | None = None) -> Path:
+    """Write a checkpoint that was opened into a folder, in the precision of its weights file, and return the folder.
+
+    Args:
+        folder: What is written.
+        checkpoint: What it says of itself; its settings and tokenizer are copied.
+        model: The model, where its weights are in no file.
+
+    Raises:
+        InputError: If the folder holds something other than a checkpoint.
+        UnsupportedModel: If checkpoints of this layout are not written by crossrank.
+    """
+    if model is None and checkpoint.family.layout != "bidirectional":
+        raise UnsupportedModel(
+            f"{checkpoint.name}: only bidirectional decoders are saved again so far, not {checkpoint.family.name}"
+        )
+    if model is None:
+        from crossrank.models.bidirectional import load_bidirectional
+
+        model = load_bidirectional(checkpoint, dtype="auto")
+    return save_checkpoint(folder, model=model, tokenizer=checkpoint.tokenizer_folder, settings=checkpoint.settings)
+
+
+def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase | Path) -> None:
+    if not isinstance(tokenizer, Path):
+        tokenizer.save_pretrained(folder)
+        return
+    for pattern in TOKENIZER_FILES:
+        for file in tokenizer.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
 
 
 def _update(path: Path, values: dict[str, Any]) -> None:

@@ -91,14 +91,15 @@ class CheckpointSettings(_Section):
         prompt: The texts of query and document; as they are unless stated.
         template: The sequence that holds both; None leaves it to the family: for most the plain pair of the tokenizer.
         max_length: Most tokens of a pair, special tokens included; None leaves it to the tokenizer and the model.
-        pooling: Which position the head reads, `"cls"`, `"mean"` or `"last"`; None leaves it to the model's own files.
-            A value that contradicts them is an error.
+        pooling: Which position the head reads, `"cls"`, `"mean"` or `"last"`, or `"avg"` as bidirectional decoders name
+            the mean; None leaves it to the model's own files. A value that contradicts them is an error.
         temperature: The raw logits of the network are divided by it before anything else reads them.
         activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`; None leaves it to the rule of
             sentence-transformers.
         calibration: A fitted alternative to `activation`, or None.
         fusion: How to combine first-stage scores with this checkpoint's, or None where it was not fitted.
         cpu: What the OpenVINO file holds, or None where there is none.
+        untrained_head: Whether the head is fresh, so that scores would be random until it is trained.
         provenance: Where the weights come from (recipe, data, metrics); free form, never read by the library.
     """
 
@@ -107,12 +108,13 @@ class CheckpointSettings(_Section):
     prompt: PromptTemplate = PromptTemplate()
     template: SequenceTemplate | None = None
     max_length: int | None = Field(default=None, ge=8)
-    pooling: Literal["cls", "mean", "last"] | None = None
+    pooling: Literal["cls", "mean", "avg", "last"] | None = None
     temperature: float = Field(default=1.0, gt=0)
     activation: Literal["sigmoid", "identity"] | None = None
     calibration: Calibration | None = None
     fusion: Fusion | None = None
     cpu: CpuForm | None = None
+    untrained_head: bool = False
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 

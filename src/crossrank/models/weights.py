@@ -54,6 +54,17 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
+def weight_names(files: Collection[Path]) -> set[str]:
+    """Return the names of the tensors in safetensors files, off their headers."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path in files:
+        with safe_open(path, framework="np") as file:
+            names.update(file.keys())
+    return names
+
+
 def check_safetensors(file: Path) -> None:
     """Check that a safetensors file is there and as long as its header says.
 
@@ -90,7 +101,7 @@ def load_pretrained(
     """
     find_weight_files(folder)
     config = load_config(folder, where) if config is None else config
-    with _quiet_transformers():
+    with quiet_transformers():
         model, report = auto_class.from_pretrained(
             folder,
             config=config,
@@ -189,7 +200,7 @@ def _listed(keys: Collection[str]) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence the progress bar and the report of transformers: whatever is wrong becomes an error here."""
     from transformers.utils import logging
 

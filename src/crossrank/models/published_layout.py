@@ -1,0 +1,174 @@
+"""Writing a bidirectional decoder as nvidia/llama-nemotron-rerank-1b-v2 lies on the hub, and for two more readers.
+
+    config.json, model*.safetensors     the published layout: `llama_bidirec`, keys `model.*` and `score.weight`
+    llama_bidirectional_model.py        the classes that its `auto_map` names, for transformers with remote code
+    crossrank.json                      prompt, limit, pooling: what crossrank reads
+    modules.json, 1_Pooling, 2_Dense, sentence_bert_config.json, config_native.json, chat_template.jinja
+                                        the same network for sentence-transformers, without remote code
+
+The readers share one copy of the weights: `sentence_bert_config.json` points sentence-transformers to
+`config_native.json`, in which the body is transformers' own class with `is_causal` false.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrank.models.bidirectional_layout import BACKBONES, MAX_LENGTH, TEMPLATE, HeadSettings, architecture_of
+from crossrank.models.json_files import read_json_object, read_optional_object
+
+if TYPE_CHECKING:
+    from crossrank.encoding.template import SequenceTemplate
+    from crossrank.models.settings import CheckpointSettings
+
+REMOTE_CODE = "llama_bidirectional_model"
+_NATIVE_CONFIG = "config_native.json"
+_ST_POOLING = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
+_ST_ACTIVATIONS = {"sigmoid": "torch.nn.modules.activation.Sigmoid", "identity": "torch.nn.modules.linear.Identity"}
+
+
+def is_bidirectional(model: Any) -> bool:
+    """Return whether a model is a bidirectional decoder, also inside an adapter of peft."""
+    return isinstance(getattr(_unwrapped(model), "head", None), HeadSettings)
+
+
+def publish(folder: Path, model: Any, settings: CheckpointSettings) -> CheckpointSettings:
+    """Complete a folder that `save_pretrained` of the model and of its tokenizer have written.
+
+    Where the model wears an adapter of peft, the folder describes the whole, and holds the adapter alone.
+
+    Args:
+        folder: With the native `config.json`, unless there is an adapter.
+        model: The bidirectional classifier.
+        settings: What its `crossrank.json` shall say.
+
+    Returns:
+        The settings, with prompt, limit and pooling spelled out.
+    """
+    whole = _unwrapped(model)
+    if whole is not model:
+        whole.config.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # an empty form of peft
+    native = read_json_object(folder / "config.json")
+    (folder / "config.json").write_text(_to_json(published_config(native, whole.head)), encoding="utf-8")
+    if native["model_type"] == "llama":
+        shutil.copyfile(Path(__file__).parent / "remote_code" / f"{REMOTE_CODE}.py", folder / f"{REMOTE_CODE}.py")
+    template = settings.template or TEMPLATE
+    max_length = min(settings.max_length or MAX_LENGTH, native["max_position_embeddings"])
+    spelled_out = {"template": template, "max_length": max_length, "pooling": whole.head.pooling}
+    if whole is model and len(template.pieces) == 1 and not template.takes_instruction:
+        activation = _ST_ACTIVATIONS[settings.activation or "identity"]
+        _write_sentence_transformers(folder, whole, native, activation)
+        _write_chat_template(folder, template, max_length)
+    return settings.model_copy(update=spelled_out)
+
+
+def published_config(native: dict[str, Any], head: HeadSettings) -> dict[str, Any]:
+    """Return `config.json` of the published layout.
+
+    Args:
+        native: `config.json` of the body's own class.
+        head: Pooling and temperature.
+    """
+    dropped = ("is_causal", "dtype", "architectures", "model_type")
+    values = {key: value for key, value in native.items() if key not in dropped}
+    backbone = native["model_type"]
+    model_type = next(name for name, body in BACKBONES.items() if body == backbone)
+    if backbone == "llama":
+        # The published names, which every version of transformers reads.
+        rope = dict(values.pop("rope_parameters", None) or {})
+        values["rope_theta"] = rope.pop("rope_theta", 10000.0)
+        values["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+        values["auto_map"] = {
+            "AutoConfig": f"{REMOTE_CODE}.LlamaBidirectionalConfig",
+            "AutoModelForSequenceClassification": f"{REMOTE_CODE}.{architecture_of(backbone)}",
+        }
+    named = {"architectures": [architecture_of(backbone)], "model_type": model_type, "torch_dtype": native.get("dtype")}
+    return named | values | head._asdict()
+
+
+def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any], activation: str) -> None:
+    from safetensors.torch import save_file
+
+    body = native | {"architectures": [type(model.model).__name__]}
+    (folder / _NATIVE_CONFIG).write_text(_to_json(body), encoding="utf-8")
+    weight = model.score.weight.detach().float().cpu() / model.head.temperature
+    num_labels, hidden_size = weight.shape
+    pooling = {"embedding_dimension": hidden_size, "pooling_mode": _ST_POOLING[model.head.pooling]}
+    dense = {"in_features": hidden_size, "out_features": num_labels, "bias": False}
+    dense |= {"activation_function": _ST_ACTIVATIONS["identity"]}
+    dense |= {"module_input_name": "sentence_embedding", "module_output_name": "scores"}
+    output = {"method": "forward", "method_output_name": "last_hidden_state"}
+    transformer = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": output, "message": output | {"format": "flat"}},
+        "module_output_name": "token_embeddings",
+        "config_kwargs": {"_configuration_file": _NATIVE_CONFIG},
+        "processor_kwargs": {"_configuration_file": _NATIVE_CONFIG},
+    }
+    modules = [
+        ("", "base.modules.transformer.Transformer"),
+        ("1_Pooling", "sentence_transformer.modules.pooling.Pooling"),
+        ("2_Dense", "base.modules.dense.Dense"),
+    ]
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    whole = {"model_type": "CrossEncoder", "activation_fn": activation, "keep_in_fp32_modules": ["2.linear"]}
+    files: dict[str, Any] = {
+        "modules.json": listed,
+        "sentence_bert_config.json": transformer,
+        "config_sentence_transformers.json": whole | {"prompts": {}, "default_prompt_name": None},
+        "1_Pooling/config.json": pooling | {"include_prompt": True},
+        "2_Dense/config.json": dense,
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(_to_json(content), encoding="utf-8")
+    save_file({"linear.weight": weight.contiguous()}, folder / "2_Dense" / "model.safetensors")
+
+
+def _write_chat_template(folder: Path, template: SequenceTemplate, max_length: int) -> None:
+    """Write the prompt where sentence-transformers and vLLM look for it, and the limit into the tokenizer's file."""
+    before, after = _special_tokens(folder) if template.special_tokens else ("", "")
+    text = f"{before}{template.pieces[0]}{after}"
+    head, _, rest = text.partition("{query}")
+    middle, _, tail = rest.partition("{document}")
+    names = ["query", "document"]
+    if not rest.count("{document}"):
+        first, _, middle = head.partition("{document}")
+        head, tail, names = first, rest, ["document", "query"]
+    slots = [
+        f"{{{{ messages | selectattr('role', 'eq', '{name}') | map(attribute='content') | first }}}}" for name in names
+    ]
+    parts = [_literal(head), slots[0], _literal(middle), slots[1], _literal(tail)]
+    (folder / "chat_template.jinja").write_text("".join(parts), encoding="utf-8")
+    path = folder / "tokenizer_config.json"
+    values = read_optional_object(path) | {"model_max_length": max_length}
+    values.pop("chat_template", None)
+    path.write_text(_to_json(values), encoding="utf-8")
+
+
+def _special_tokens(folder: Path) -> tuple[str, str]:
+    """Return what the tokenizer puts before and behind a single text, as text."""
+    from tokenizers import Tokenizer
+
+    encoding = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
+    real = [i for i, is_special in enumerate(encoding.special_tokens_mask) if not is_special]
+    return "".join(encoding.tokens[: real[0]]), "".join(encoding.tokens[real[-1] + 1 :])
+
+
+def _literal(text: str) -> str:
+    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if text else ""
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
