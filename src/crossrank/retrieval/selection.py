@@ -19,6 +19,7 @@ def open_retriever(name: str, *, language: str = "english") -> Retriever:
 
     Raises:
         InputError: If the name stands for none.
+        CheckpointError: If the bi-encoder cannot be loaded.
         MissingExtra: If what it needs is not installed.
     """
     kind, _, argument = name.partition(":")
@@ -27,6 +28,11 @@ def open_retriever(name: str, *, language: str = "english") -> Retriever:
             from crossrank.retrieval.bm25 import BM25
 
             return BM25(language=language)
+        case "dense", True:
+            from crossrank.retrieval.dense import Dense
+            from crossrank.retrieval.embedders import open_embedder
+
+            return Dense(open_embedder(argument))
         case "run", True:
             from crossrank.retrieval.existing_run import ExistingRun
 

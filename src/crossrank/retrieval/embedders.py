@@ -1,0 +1,118 @@
+"""Bi-encoders: which loader a checkpoint gets, and its texts to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
+from crossrank.models.hub import download
+from crossrank.models.json_files import read_json_list
+from crossrank.models.modular_layout import MODULES_FILE
+from crossrank.models.weights import find_weight_files
+from crossrank.retrieval.dense import Embedder, Vectors, fingerprint_files
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Files of a folder that cannot change a vector.
+_IGNORED = (".md", ".py", ".gitattributes", ".gitignore")
+_BATCH_SIZE = 32
+
+
+def open_embedder(model: str | Path, *, revision: str | None = None, device: str | None = None) -> Embedder:
+    """Load a bi-encoder.
+
+    Args:
+        model: A folder, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
+        device: As torch names it; None takes what is there.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be found or is broken.
+        UnsupportedModel: If it does not say how its vectors are made, or needs code of its own.
+        MissingExtra: If what it needs is not installed.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = download(str(model), revision=revision)
+    if not (folder / MODULES_FILE).is_file():
+        raise UnsupportedModel(
+            f"{model}: no modules.json, so nothing says how token vectors become one: give a bi-encoder that "
+            "sentence-transformers has saved"
+        )
+    return SentenceTransformersEmbedder(folder, name=str(model), device=device)
+
+
+class SentenceTransformersEmbedder:
+    """A model of sentence-transformers, with the prompts, pooling and normalisation of its own files.
+
+    Where its similarity is the cosine, vectors are normalised; where it is the dot product, they stay as they are.
+
+    Args:
+        folder: The checkpoint.
+        name: As the user wrote it.
+        device: As torch names it; None takes what is there.
+
+    Raises:
+        CheckpointError: If the checkpoint is broken.
+        UnsupportedModel: If its similarity is a distance, or it needs code of its own.
+        MissingExtra: If sentence-transformers is not installed.
+    """
+
+    def __init__(self, folder: Path, *, name: str, device: str | None = None) -> None:
+        self.name = name
+        self._model = _load(folder, name, device)
+        similarity = self._model.similarity_fn_name
+        if similarity not in ("cosine", "dot"):
+            raise UnsupportedModel(f"{name}: similarity {similarity!r} is not supported: only cosine and dot product")
+        self._normalise = similarity == "cosine"
+        precision = str(next(self._model.parameters()).dtype)
+        self.fingerprint = fingerprint_files(_model_files(folder), "sentence-transformers", precision)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 `(Q, H)`; the model's prompt for queries stands before each."""
+        return self._embed(self._model.encode_query, texts)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 `(D, H)`; the model's prompt for documents stands before each."""
+        return self._embed(self._model.encode_document, texts)
+
+    def _embed(self, encode: Any, texts: Sequence[str]) -> Vectors:
+        vectors: Vectors = encode(
+            list(texts), batch_size=_BATCH_SIZE, normalize_embeddings=self._normalise, show_progress_bar=False
+        )
+        return np.asarray(vectors, np.float32)
+
+
+def _load(folder: Path, name: str, device: str | None) -> SentenceTransformer:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtra(f"embedding with {name}", extra="dense") from None
+    _check_weights(folder)
+    try:
+        return SentenceTransformer(
+            str(folder), device=device, local_files_only=True, trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        raise CheckpointError(f"{name}: sentence-transformers cannot load it: {error}") from error
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse pickles before anything reads them."""
+    for entry in read_json_list(folder / MODULES_FILE):
+        module = folder / str(entry.get("path", "")) if isinstance(entry, dict) else folder
+        if module == folder or any(module.glob("*.bin")):
+            find_weight_files(module)
+
+
+def _model_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(".") and not name.endswith(_IGNORED):
+            yield name, path

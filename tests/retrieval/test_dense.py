@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from crossrank.errors import InputError, NumericalError
+from crossrank.retrieval import dense
+from crossrank.retrieval.dense import Dense
+from crossrank.types import Document
+
+
+class LengthEmbedder:
+    """Two numbers of a text, made by hand: its length and how often it has an `a`."""
+
+    name, fingerprint = "lengths", "f1"
+
+    def __init__(self):
+        self.num_embedded = 0
+
+    def embed_queries(self, texts):
+        return np.array([[1.0, 10.0 * text.count("a")] for text in texts], np.float32)
+
+    def embed_documents(self, texts):
+        self.num_embedded += len(texts)
+        return np.array([[len(text), text.count("a")] for text in texts], np.float32)
+
+
+def documents(*texts):
+    return [Document(text, id=f"d{i}") for i, text in enumerate(texts)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(dense, "BLOCK_DOCUMENTS", 3)
+    monkeypatch.setattr(dense, "BLOCK_QUERIES", 2)
+    monkeypatch.setattr(dense, "_STEP", 2)
+
+
+def test_scores_are_dot_products_and_ties_keep_the_order_of_the_corpus(tmp_path, small_blocks):
+    retriever = Dense(LengthEmbedder(), cache=tmp_path)
+    retriever.index(iter(documents("bb", "a", "bbb", "ab", "bb", "aa", "b", "bbb")))
+    queries = {"long": "x", "with a": "a", "again": "y"}
+    found = {
+        query_id: [(c.document_id, c.score) for c in hits] for query_id, hits in retriever.search(queries, depth=4)
+    }
+    assert found == {
+        "long": [("d2", 3), ("d7", 3), ("d0", 2), ("d3", 2)],
+        "with a": [("d5", 22), ("d3", 12), ("d1", 11), ("d2", 3)],
+        "again": [("d2", 3), ("d7", 3), ("d0", 2), ("d3", 2)],
+    }
+    assert retriever.name == "dense:lengths"
+
+
+def test_blocks_give_what_one_product_gives(tmp_path, small_blocks):
+    rng = np.random.default_rng(0)
+    table = {f"t{i}": rng.normal(size=8).astype(np.float32) for i in range(20)}
+
+    class Random(LengthEmbedder):
+        def embed_documents(self, texts):
+            return np.stack([table[text] for text in texts])
+
+        embed_queries = embed_documents
+
+    retriever = Dense(Random(), cache=tmp_path)
+    retriever.index(documents(*table))
+    everything = np.stack(list(table.values()))
+    expected = np.argsort(-(everything @ everything.T), axis=1, kind="stable")[:, :7]
+    for row, (_, hits) in enumerate(retriever.search({text: text for text in table}, depth=7)):
+        assert [int(c.document_id[1:]) for c in hits] == expected[row].tolist()
+
+
+def test_what_is_on_disk_is_not_embedded_again(tmp_path, small_blocks):
+    corpus = documents("a", "bb", "ccc", "dddd")
+    first = LengthEmbedder()
+    Dense(first, cache=tmp_path).index(corpus)
+    assert first.num_embedded == 4
+    second, seen = LengthEmbedder(), []
+    again = Dense(second, cache=tmp_path)
+    again.index([*corpus[:3], Document("new", id="n")], on_progress=seen.append)
+    assert (second.num_embedded, sum(seen)) == (1, 4)
+    other = LengthEmbedder()
+    other.fingerprint = "f2"
+    Dense(other, cache=tmp_path).index(corpus)
+    assert other.num_embedded == 4
+
+
+def test_an_interrupted_index_goes_on_and_leaves_no_half_file(tmp_path, small_blocks):
+    class Interrupted(LengthEmbedder):
+        def embed_documents(self, texts):
+            if "stop" in texts:
+                raise KeyboardInterrupt
+            return super().embed_documents(texts)
+
+    corpus = documents("a", "bb", "ccc", "dd", "stop", "e")
+    with pytest.raises(KeyboardInterrupt):
+        Dense(Interrupted(), cache=tmp_path).index(corpus)
+    assert len(list(tmp_path.rglob("*"))) == 2, "one folder, one finished file"
+    embedder = LengthEmbedder()
+    Dense(embedder, cache=tmp_path).index(corpus)
+    assert embedder.num_embedded == 3
+
+
+def test_a_title_stands_before_the_text(tmp_path):
+    retriever = Dense(LengthEmbedder(), cache=tmp_path)
+    retriever.index([Document("bb", title="aaa", id="d")])
+    ((_, (hit,)),) = retriever.search({"q": ""}, depth=1)
+    assert hit.score == len("aaa bb")
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_an_error(tmp_path, small_blocks, broken):
+    class Broken(LengthEmbedder):
+        def embed_documents(self, texts):
+            return np.array([[broken, 0] if text == "bad" else [1, 1] for text in texts], np.float32)
+
+    with pytest.raises(NumericalError, match="document 5"):
+        Dense(Broken(), cache=tmp_path).index(documents("good", "good", "good", "good", "bad"))
+    assert len(list(tmp_path.rglob("*.npy"))) == 1, "the first block"
+
+
+def test_an_empty_corpus_finds_nothing_and_no_index_is_an_error(tmp_path):
+    retriever = Dense(LengthEmbedder(), cache=tmp_path)
+    with pytest.raises(InputError, match="index"):
+        retriever.search({"q": "a"}, depth=1)
+    retriever.index([])
+    assert list(retriever.search({"q": "a"}, depth=3)) == [("q", ())]
+
+
+def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert dense.cache_folder() == tmp_path / "crossrank" / "embeddings"
