@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from crossrank.encoding.pairs import PairEncoder
 from crossrank.models.checkpoint import load_tokenizer, open_checkpoint
+from crossrank.models.packed_attention import pack
 from crossrank.models.packed_bert import PackedBert, supports_packing
 from crossrank.models.sequence_classification import load_sequence_classifier
 
@@ -21,7 +22,7 @@ def load_packed(folder, dtype=torch.float32):
             torch.from_numpy(np.concatenate(x)).long() for x in (encoded.input_ids, encoded.token_type_ids)
         )
         types = types if checkpoint.uses_segments else torch.zeros_like(types)
-        return packed(input_ids, types, encoded.lengths.tolist()).numpy()
+        return packed(input_ids, types, pack(encoded.lengths.tolist())).numpy()
 
     return score
 

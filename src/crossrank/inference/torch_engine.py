@@ -1,4 +1,4 @@
-"""The torch engine: every supported checkpoint on every device; on a CPU without padding where the family allows it.
+"""The torch engine: every supported checkpoint on every device, without padding where device and family allow it.
 
 Shape letters: `P` pairs, `B` pairs of one batch, `N` tokens of one batch, `L` labels.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from crossrank.models.packed_bert import PackedBert
+    from crossrank.models.packed_model import PackedModel
 
 BatchForward = Callable[[EncodedPairs, npt.NDArray[np.int64]], "torch.Tensor"]
 
@@ -101,15 +102,20 @@ class TorchEngine:
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
         """Return the raw logits, float32 `(P, L)`, in the order given."""
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
-        for rows in plan_batches(encoded.lengths, budget_tokens=self._budget_tokens):
-            logits_PL[rows] = self._forward(encoded, rows).float().cpu().numpy()
+        batches = plan_batches(encoded.lengths, budget_tokens=self._budget_tokens)
+        # All are handed over before the first is read, so that a GPU computes while the next ones are put together.
+        results = [self._forward(encoded, rows) for rows in batches]
+        for rows, logits in zip(batches, results, strict=True):
+            logits_PL[rows] = logits.float().cpu().numpy()
         return logits_PL
 
 
 def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> BatchForward:
     """Choose the loader by the family's layout, and the fastest exact forward pass by the device."""
     from crossrank.models.onednn import replace_linears
+    from crossrank.models.packed_attention import can_pack
     from crossrank.models.packed_bert import PackedBert, supports_packing
+    from crossrank.models.packed_model import pack_model
 
     model: torch.nn.Module
     if checkpoint.family.layout not in ("sequence-classification", "renamed"):
@@ -117,13 +123,13 @@ def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
 
         model = load_scorer(checkpoint, dtype=dtype)
     else:
-        classifier = _load_classifier(checkpoint, dtype)
-        if device.type == "cpu" and supports_packing(classifier):
-            return _packed_forward(PackedBert(classifier), checkpoint)
-        model = classifier
+        model = classifier = _load_classifier(checkpoint, dtype)
+        if can_pack(device, dtype) and supports_packing(classifier):
+            return _packed_forward(PackedBert(classifier.to(device)), checkpoint, device)
     if device.type == "cpu":
         replace_linears(model)
-    return _padded_forward(model.to(device), checkpoint, device)
+    packed = pack_model(model.to(device), uses_segments=checkpoint.uses_segments) if can_pack(device, dtype) else None
+    return _packed_forward(packed, checkpoint, device) if packed else _padded_forward(model, checkpoint, device)
 
 
 def _load_classifier(checkpoint: Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
@@ -141,17 +147,19 @@ def _load_classifier(checkpoint: Checkpoint, dtype: torch.dtype) -> PreTrainedMo
     return fill_sequence_classifier(checkpoint, tensors, dtype=dtype)
 
 
-def _packed_forward(packed: PackedBert, checkpoint: Checkpoint) -> BatchForward:
+def _packed_forward(packed: PackedBert | PackedModel, checkpoint: Checkpoint, device: torch.device) -> BatchForward:
     import torch
 
+    from crossrank.models.packed_attention import pack
+
+    def joined(arrays: list[npt.NDArray[np.int32]], rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        row = torch.from_numpy(np.concatenate([arrays[i] for i in rows]).astype(np.int64))
+        return row.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else row
+
     def forward(encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-        input_ids = torch.from_numpy(np.concatenate([encoded.input_ids[row] for row in rows]).astype(np.int64))
-        token_type_ids = torch.zeros_like(input_ids)
-        if checkpoint.uses_segments:
-            token_type_ids = torch.from_numpy(
-                np.concatenate([encoded.token_type_ids[row] for row in rows]).astype(np.int64)
-            )
-        return packed(input_ids, token_type_ids, encoded.lengths[rows].tolist())
+        input_ids = joined(encoded.input_ids, rows)
+        types = joined(encoded.token_type_ids, rows) if checkpoint.uses_segments else torch.zeros_like(input_ids)
+        return packed(input_ids, types, pack(encoded.lengths[rows].tolist(), device))
 
     return forward
 

@@ -7,7 +7,7 @@ Source: the module files that sentence-transformers 6.2 saves; the forward passe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -56,7 +56,20 @@ class ModularCrossEncoder(nn.Module):
         """Return logits, float32 `(B, L)`, for int64 inputs `(B, T)`."""
         hidden_BTH: Tensor = self.body(attention_mask=attention_mask, **inputs).last_hidden_state
         features = {_TOKENS: hidden_BTH.float(), "attention_mask": attention_mask}
-        for stage in self.stages:
+        return self._run(features, self.stages)
+
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """How token vectors become one; empty where that is not the first stage."""
+        first = self.stages[0]
+        return first.modes if isinstance(first, _Pooling) else ()
+
+    def score_pooled(self, pooled_BH: Tensor) -> Tensor:
+        """Return logits, float32 `(B, L)`, for vectors that are pooled already."""
+        return self._run({_SENTENCE: pooled_BH}, self.stages[1:])
+
+    def _run(self, features: dict[str, Tensor], stages: Iterable[nn.Module]) -> Tensor:
+        for stage in stages:
             stage(features)
         return features[SCORES]
 

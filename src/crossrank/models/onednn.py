@@ -31,11 +31,11 @@ def make_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> L
     """Return the function `x -> x @ weight.T + bias`, with the exact GELU after it on request.
 
     Args:
-        weight: `(out, in)` on a CPU; copied where oneDNN is used.
+        weight: `(out, in)`; copied where oneDNN is used, which is on a CPU.
         bias: `(out,)`, or None.
         gelu: Whether the activation follows.
     """
-    if weight.dtype not in _DTYPES or not is_available():
+    if weight.device.type != "cpu" or weight.dtype not in _DTYPES or not is_available():
         return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
     layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _TYPICAL_ROWS)
     offset = None if bias is None else bias.detach()

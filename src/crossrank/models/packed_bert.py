@@ -3,8 +3,7 @@
 Linear layers and norms see `(N, H)`; attention runs on each pair alone; the last layer computes keys and values for all
 tokens and the rest for the first token of each pair, which is all that the head reads.
 
-Shape letters: `N` tokens of all pairs of a batch, `T` tokens of one pair, `B` pairs, `H` hidden, `A` attention heads,
-`D` size of a head, `L` labels.
+Shape letters: `N` tokens of all pairs of a batch, `B` pairs, `H` hidden, `L` labels.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
 from crossrank.models.onednn import LinearMap, make_linear
+from crossrank.models.packed_attention import Packing, attend, single_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +59,7 @@ class PackedBert:
     Takes over the weights: the model's own forward pass should not be used any more.
 
     Args:
-        model: A sequence classifier for which `supports_packing` holds, in evaluation mode, on a CPU.
+        model: A sequence classifier for which `supports_packing` holds, in evaluation mode.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -76,58 +75,50 @@ class PackedBert:
         self.head = _read_head(model)
 
     @torch.inference_mode()
-    def __call__(self, input_ids: Tensor, token_type_ids: Tensor, lengths: list[int]) -> Tensor:
+    def __call__(self, input_ids: Tensor, token_type_ids: Tensor, packing: Packing) -> Tensor:
         """Return logits, float32 `(B, L)`.
 
         Args:
             input_ids: The tokens of all pairs in a row, int64 `(N,)`.
             token_type_ids: Their segments, int64 `(N,)`.
-            lengths: Number of tokens of each pair, `B` of them, `N` in all.
+            packing: Where each pair stands.
         """
-        positions = self._positions(input_ids, lengths)
+        positions = self._positions(input_ids, packing)
         embedded = self.embeddings(
             input_ids=input_ids[None], token_type_ids=token_type_ids[None], position_ids=positions[None]
         )
         hidden_NH = self.project(embedded[0])
         for layer in self.layers:
-            hidden_NH = self._run(layer, hidden_NH, lengths)
-        return self.head(self._run_for_first(self.last_layer, hidden_NH, lengths))
+            hidden_NH = self._run(layer, hidden_NH, packing)
+        return self.head(self._run_for_first(self.last_layer, hidden_NH, packing))
 
-    def _positions(self, input_ids: Tensor, lengths: list[int]) -> Tensor:
+    def _positions(self, input_ids: Tensor, packing: Packing) -> Tensor:
         if not self.after_padding:
-            return torch.cat([torch.arange(length) for length in lengths])
+            return packing.positions
         # RoBERTa counts the tokens that are not padding, also where a text spells out the padding token.
         counted = input_ids.ne(self.pad_token_id).long()
-        numbers = torch.cat([row.cumsum(0) for row in torch.split(counted, lengths)])
+        numbers = counted.cumsum(0)
+        before = (numbers - counted)[packing.first.long()]
+        lengths = packing.bounds.diff().long()
+        numbers = numbers - torch.repeat_interleave(before, lengths, output_size=len(input_ids))
         return numbers * counted + self.pad_token_id
 
-    def _run(self, layer: _Layer, hidden_NH: Tensor, lengths: list[int]) -> Tensor:
+    def _run(self, layer: _Layer, hidden_NH: Tensor, packing: Packing) -> Tensor:
         (project,) = layer.projections
         query, key, value = self._heads(project(hidden_NH), 3)
-        parts = zip(*(torch.split(x, lengths) for x in (query, key, value)), strict=True)
-        context_NH = torch.cat([_attend(q_TAD, k_TAD, v_TAD) for q_TAD, k_TAD, v_TAD in parts])
-        return _finish(layer, hidden_NH, context_NH)
+        context = attend(query, key, value, packing, packing)
+        return _finish(layer, hidden_NH, context.flatten(1))
 
-    def _run_for_first(self, layer: _Layer, hidden_NH: Tensor, lengths: list[int]) -> Tensor:
-        ends = torch.tensor(lengths).cumsum(0)
-        first_BH = hidden_NH[ends - torch.tensor(lengths)]
+    def _run_for_first(self, layer: _Layer, hidden_NH: Tensor, packing: Packing) -> Tensor:
+        first_BH = hidden_NH[packing.first.long()]
         project_query, project_key_value = layer.projections
         (query,) = self._heads(project_query(first_BH), 1)
         key, value = self._heads(project_key_value(hidden_NH), 2)
-        parts = zip(torch.split(query, 1), torch.split(key, lengths), torch.split(value, lengths), strict=True)
-        context_BH = torch.cat([_attend(q_1AD, k_TAD, v_TAD) for q_1AD, k_TAD, v_TAD in parts])
-        return _finish(layer, first_BH, context_BH)
+        context = attend(query, key, value, single_positions(packing), packing)
+        return _finish(layer, first_BH, context.flatten(1))
 
     def _heads(self, projected: Tensor, num_parts: int) -> tuple[Tensor, ...]:
         return torch.unbind(projected.view(len(projected), num_parts, self.num_heads, -1), dim=1)
-
-
-def _attend(query_TAD: Tensor, key_TAD: Tensor, value_TAD: Tensor) -> Tensor:
-    """Return the context of one pair, `(T, H)`, for as many query positions as are given."""
-    query, key, value = (x.transpose(0, 1)[None] for x in (query_TAD, key_TAD, value_TAD))
-    context: Tensor = F.scaled_dot_product_attention(query, key, value)
-    context_TH = context[0].transpose(0, 1).flatten(1)
-    return context_TH
 
 
 def _finish(layer: _Layer, residual_NH: Tensor, context_NH: Tensor) -> Tensor:
