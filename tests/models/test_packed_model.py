@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import transformers
 
 from crossrank.models import packed_model
+from crossrank.models.bidirectional import load_bidirectional
 from crossrank.models.checkpoint import open_checkpoint
 from crossrank.models.modular import load_modular
 from crossrank.models.packed_attention import pack
@@ -79,6 +82,23 @@ def test_the_whole_last_layer_gives_the_same(name, monkeypatch):
     runner, found = packed_logits(model, ids)
     assert not runner._is_short
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "ministral3", "qwen2", "qwen3"])
+@pytest.mark.parametrize("pooling", ["avg", "cls", "last"])
+def test_packed_bidirectional_decoders_score_as_padded_ones(tiny_reranker, kind, pooling):
+    checkpoint = SimpleNamespace(
+        transformer_folder=tiny_reranker(kind, pooling=pooling),
+        name=kind,
+        config={"pooling": pooling, "temperature": 2},
+    )
+    model = load_bidirectional(checkpoint, dtype=torch.float32)
+    ids = sequences()
+    expected = one_by_one(model, ids)
+    assert expected.std() > 0.1, "scores that tell sequences apart"
+    runner, found = packed_logits(model, ids)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert runner._is_short is (pooling != "avg" and kind != "ministral3")
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -12,12 +12,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from crossrank.models.bidirectional_layout import HeadSettings
 from crossrank.models.modular import ModularCrossEncoder
 from crossrank.models.packed_attention import ATTENTION_NAME, Packing, pack, packed, register
 from crossrank.models.packed_layers import shorten_last_layer
 
 Pooling = Literal["first", "last", "mean"]
 
+# Names of poolings in the published files.
+_POOLINGS: dict[str, Pooling] = {
+    "cls": "first", "last": "last", "lasttoken": "last", "avg": "mean", "mean": "mean",
+}  # fmt: skip
 # Lengths of the sequences that a packed model is tried on: two alike, a very short one, none in order.
 _PROBE_LENGTHS = (9, 2, 13, 9, 5)
 # Differences to the padded path (root mean square) that count as rounding, as a share of the spread of the logits; a
@@ -82,7 +87,9 @@ class PackedModel:
         return torch.segment_reduce(hidden_NH.float(), "mean", lengths=lengths, axis=0)
 
 
-def pack_model(model: nn.Module, *, uses_segments: bool = False) -> PackedModel | None:
+def pack_model(
+    model: nn.Module, *, parts: PooledParts | None = None, uses_segments: bool = False
+) -> PackedModel | None:
     """Make a loaded model run on packed rows, if it can; otherwise leave it as it was.
 
     Whether it can is tried, not believed: its logits for a few sequences must be those of its own padded forward pass.
@@ -91,9 +98,10 @@ def pack_model(model: nn.Module, *, uses_segments: bool = False) -> PackedModel 
     Args:
         model: In evaluation mode, on its device, in its precision; its forward pass should not be used any more where a
             packed model comes back.
+        parts: The model taken apart; `split_model` finds them where None.
         uses_segments: Whether the body reads `token_type_ids`.
     """
-    parts = split_model(model)
+    parts = parts or split_model(model)
     if parts is None:
         return None
     expected, before = _padded_logits(model, parts.body), parts.body.config._attn_implementation
@@ -116,10 +124,12 @@ def pack_model(model: nn.Module, *, uses_segments: bool = False) -> PackedModel 
 def split_model(model: Any) -> PooledParts | None:
     """Take a model apart; None where its parts are not known here."""
     if isinstance(model, ModularCrossEncoder):
-        return _split_modular(model)
-    config = model.config
-    if config.model_type == "modernbert":
-        pooling: Pooling = "mean" if config.classifier_pooling == "mean" else "first"
+        pooling = _POOLINGS.get("+".join(model.pooling))
+        return PooledParts(model.body, pooling, model.score_pooled) if pooling else None
+    if isinstance(getattr(model, "head", None), HeadSettings):  # bidirectional decoders
+        return PooledParts(model.base_model, _POOLINGS[model.head.pooling], model.classify)
+    if model.config.model_type == "modernbert":
+        pooling = _POOLINGS[model.config.classifier_pooling]
         return PooledParts(model.base_model, pooling, lambda x: model.classifier(model.head(x.to(model.dtype))))
     if isinstance(getattr(model, "score", None), nn.Linear):  # transformers' decoders with a head
         return PooledParts(model.base_model, "last", lambda x: model.score(x.to(model.dtype)))
@@ -127,12 +137,6 @@ def split_model(model: Any) -> PooledParts | None:
         pooler = model.base_model.pooler
         return PooledParts(model.base_model, "first", lambda x: model.classifier(pooler(x.to(model.dtype)[:, None])))
     return None
-
-
-def _split_modular(model: ModularCrossEncoder) -> PooledParts | None:
-    poolings: dict[tuple[str, ...], Pooling] = {("cls",): "first", ("lasttoken",): "last", ("mean",): "mean"}
-    pooling = poolings.get(model.pooling)
-    return None if pooling is None else PooledParts(model.body, pooling, model.score_pooled)
 
 
 def _agrees(model: PackedModel, body: Any, expected_BL: Tensor) -> bool:
