@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
+from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.hub import download
-from crossrank.models.json_files import read_json_list
+from crossrank.models.json_files import read_json_list, read_optional_object
 from crossrank.models.modular_layout import MODULES_FILE
 from crossrank.models.weights import find_weight_files
 from crossrank.retrieval.dense import Embedder, Vectors, fingerprint_files
@@ -39,6 +40,8 @@ def open_embedder(model: str | Path, *, revision: str | None = None, device: str
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = download(str(model), revision=revision)
+    if _model_type(folder) in BACKBONES:
+        return BidirectionalDecoderEmbedder(folder, name=str(model), device=device)
     if not (folder / MODULES_FILE).is_file():
         raise UnsupportedModel(
             f"{model}: no modules.json, so nothing says how token vectors become one: give a bi-encoder that "
@@ -86,6 +89,46 @@ class SentenceTransformersEmbedder:
             list(texts), batch_size=_BATCH_SIZE, normalize_embeddings=self._normalise, show_progress_bar=False
         )
         return np.asarray(vectors, np.float32)
+
+
+class BidirectionalDecoderEmbedder:
+    """A bidirectional decoder with the prompts of nvidia/llama-nemotron-embed-1b-v2: mean pooling, unit vectors.
+
+    Args:
+        folder: The checkpoint.
+        name: As the user wrote it.
+        device: As torch names it; None takes CUDA where it is, else the CPU.
+
+    Raises:
+        CheckpointError: If the checkpoint is broken.
+        MissingExtra: If torch or transformers is not installed.
+
+    Source: the model card of nvidia/llama-nemotron-embed-1b-v2.
+    """
+
+    def __init__(self, folder: Path, *, name: str, device: str | None = None) -> None:
+        self.name = name
+        try:
+            import torch
+
+            from crossrank.models.embedding import BidirectionalEmbedder
+        except ImportError:
+            raise MissingExtra(f"embedding with {name}", extra="dense") from None
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = BidirectionalEmbedder(folder, where=name, device=chosen)
+        self.fingerprint = fingerprint_files(_model_files(folder), "bidirectional", str(self._model.dtype))
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 `(Q, H)`; `query: ` stands before each."""
+        return self._model.embed([f"query: {text}" for text in texts])
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 `(D, H)`; `passage: ` stands before each."""
+        return self._model.embed([f"passage: {text}" for text in texts])
+
+
+def _model_type(folder: Path) -> Any:
+    return read_optional_object(folder / "config.json").get("model_type")
 
 
 def _load(folder: Path, name: str, device: str | None) -> SentenceTransformer:
