@@ -57,15 +57,23 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 
 @pytest.fixture(scope="session")
-def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Build the tiny language model of a kind, once a session; the kinds are those of `tiny_language_models.py`."""
+def tiny_language_model(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Callable[[str], Path]
+) -> Callable[[str], Path]:
+    """Build the tiny language model of a kind, once a session; the kinds are those of `tiny_language_models.py`.
+
+    The kind `jina` is the tiny `xlm-roberta` under the names that jina-reranker-v2 has.
+    """
 
     @cache
     def build(kind: str) -> Path:
-        from tiny_language_models import save_tiny_language_model
+        from tiny_language_models import save_as_jina, save_tiny_language_model
 
         folder = tmp_path_factory.mktemp(f"lm-{kind}", numbered=False)
-        save_tiny_language_model(kind, folder)
+        if kind == "jina":
+            save_as_jina(tiny_checkpoint("xlm-roberta"), folder)
+        else:
+            save_tiny_language_model(kind, folder)
         return folder
 
     return build

@@ -1,7 +1,7 @@
 """Tiny language models with random weights, in the layouts of published rerankers; see `tiny_language_model`.
 
 Kinds: `qwen3` (tied embeddings), `qwen3-untied`, `qwen3-seq-cls`, `qwen2`, `gemma`, `llama` (rope scaling `llama3`),
-`logit-score` (Qwen3 with `modules.json` and a chat template), `t5` (tied, scaled), `mt5` (untied), `jina`. All decoders
+`logit-score` (Qwen3 with `modules.json` and a chat template), `t5` (tied, scaled), `mt5` (untied). All decoders
 have grouped-query attention. Hidden size 32, 2 layers.
 """
 
@@ -46,8 +46,6 @@ def save_tiny_language_model(kind: str, folder: Path) -> None:
     match kind:
         case "t5" | "mt5":
             _save_t5(kind, folder)
-        case "jina":
-            _save_jina(folder)
         case "logit-score":
             _save_logit_score(folder)
         case _:
@@ -180,24 +178,19 @@ def _save_t5(kind: str, folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def _save_jina(folder: Path) -> None:
-    """A folder as jinaai/jina-reranker-v2-base-multilingual has it: other names, fused matrices, no `model_type`."""
+def save_as_jina(native: Path, folder: Path) -> None:
+    """Write a tiny XLM-RoBERTa as jinaai/jina-reranker-v2-base-multilingual is: other names, no `model_type`."""
+    import shutil
+
     import torch
-    from safetensors.torch import save_file
-    from transformers import XLMRobertaForSequenceClassification
+    from safetensors.torch import load_file, save_file
 
-    from conftest import _config, _spread, _train_tokenizer
-
-    tokenizer = _train_tokenizer("xlm-roberta")
-    config = _config("xlm-roberta", tokenizer, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
-    model = XLMRobertaForSequenceClassification(config).eval()
-    _spread(model.classifier.out_proj)
     names = (
         ("embeddings.LayerNorm", "emb_ln"), ("encoder.layer.", "encoder.layers."), ("intermediate.dense", "mlp.fc1"),
         ("attention.output.dense", "mixer.out_proj"), ("attention.output.LayerNorm", "norm1"),
         ("output.dense", "mlp.fc2"), ("output.LayerNorm", "norm2"),
     )  # fmt: skip
-    state = model.state_dict()
+    state = load_file(native / "model.safetensors")
     published = {}
     for name, tensor in state.items():
         if ".self.query." in name:
@@ -208,19 +201,14 @@ def _save_jina(folder: Path) -> None:
         for ours, theirs in names:
             name = name.replace(ours, theirs)
         published[name] = tensor.contiguous()
-    folder.mkdir(exist_ok=True)
+    for file in native.glob("*token*"):
+        shutil.copy(file, folder / file.name)
     save_file(published, folder / "model.safetensors")
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder / "native")
-    tokenizer.save_pretrained(folder / "native")
-    stated = config.to_dict()
-    kept = (
-        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
-        "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "id2label", "label2id",
-    )  # fmt: skip
+    stated = json.loads((native / "config.json").read_text())
+    dropped = ("model_type", "transformers_version", "dtype")
     auto_map = {"AutoModelForSequenceClassification": "modeling_xlm_roberta.XLMRobertaForSequenceClassification"}
-    head = {"architectures": ["XLMRobertaForSequenceClassification"], "auto_map": auto_map, "use_flash_attn": True}
-    _write(folder / "config.json", head | {key: stated[key] for key in kept})
+    config = {key: value for key, value in stated.items() if key not in dropped}
+    _write(folder / "config.json", config | {"auto_map": auto_map, "use_flash_attn": True})
 
 
 def _write(path: Path, value: Any) -> None:

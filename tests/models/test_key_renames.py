@@ -10,17 +10,17 @@ from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.key_renames import from_transformers, to_transformers
 
 
-def test_scores_are_those_of_the_native_class(tiny_language_model, reference_logits, hard_pairs):
+def test_scores_are_those_of_the_native_class(tiny_language_model, tiny_checkpoint, reference_logits, hard_pairs):
     folder = tiny_language_model("jina")
     reranker = Reranker.load(folder, family="jina_reranker_v2", device="cpu", dtype="float32")
-    expected = reference_logits(folder / "native", hard_pairs)[:, 0]
+    expected = reference_logits(tiny_checkpoint("xlm-roberta"), hard_pairs)[:, 0]
     np.testing.assert_allclose(reranker.score(hard_pairs), expected, atol=1e-4, rtol=1e-5)
     assert reranker.checkpoint.max_length == 128, "positions start behind the padding id"
 
 
-def test_renames_are_complete_and_reversible(tiny_language_model):
-    folder = tiny_language_model("jina")
-    published, native = load_file(folder / "model.safetensors"), load_file(folder / "native" / "model.safetensors")
+def test_renames_are_complete_and_reversible(tiny_language_model, tiny_checkpoint):
+    published = load_file(tiny_language_model("jina") / "model.safetensors")
+    native = load_file(tiny_checkpoint("xlm-roberta") / "model.safetensors")
     renamed = to_transformers(published)
     assert renamed.keys() == native.keys()
     assert all(torch.equal(renamed[name], native[name]) for name in native)

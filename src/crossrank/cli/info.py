@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from crossrank.cli.models import list_files
-from crossrank.cli.options import JsonOption, ModelArgument, RevisionOption
+from crossrank.cli.models import describe_licence, list_files
+from crossrank.cli.options import FamilyOption, JsonOption, ModelArgument, RevisionOption
 from crossrank.cli.terminal import format_size, print_facts, print_json
 from crossrank.errors import CheckpointError
 
@@ -24,12 +25,14 @@ _SIZES = {
 }
 
 
-def info(model: ModelArgument, revision: RevisionOption = None, as_json: JsonOption = False) -> None:
+def info(
+    model: ModelArgument, revision: RevisionOption = None, family: FamilyOption = None, as_json: JsonOption = False
+) -> None:
     """Show everything that a checkpoint says of itself; its weights are not loaded."""
     from crossrank.inference.selection import choose_engine
     from crossrank.models.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(model, revision=revision, label=0)
+    checkpoint = open_checkpoint(model, revision=revision, label=0, family=family)
     engine = choose_engine(checkpoint)
     facts = describe(checkpoint) | {"engine": f"{engine.backend}: {engine.reason}"}
     if as_json:
@@ -51,6 +54,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "model": checkpoint.name,
         "folder": str(checkpoint.folder),
         "family": f"{checkpoint.family.name}: {checkpoint.family.description}",
+        "chosen_because": checkpoint.family_reason,
+        "licence": describe_licence(checkpoint.licence, non_commercial=checkpoint.non_commercial),
         "architecture": ", ".join(config.get("architectures") or []) or None,
         "modules": [module.kind for module in checkpoint.modules],
         "scoring": checkpoint.family.scoring,
@@ -59,6 +64,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "labels": [str(labels.get(str(i), f"LABEL_{i}")) for i in range(checkpoint.num_labels)],
         "max_length": checkpoint.max_length,
         "prompt": settings["prompt"],
+        "template": _template(checkpoint),
         "pooling": settings["pooling"] or checkpoint.family.pooling or config.get("classifier_pooling"),
         "temperature": settings["temperature"],
         "activation": checkpoint.activation,
@@ -68,6 +74,15 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "provenance": settings["provenance"],
         "files": list_files(checkpoint.folder),
     }
+
+
+def _template(checkpoint: Checkpoint) -> dict[str, Any] | str | None:
+    """Say how a pair becomes one sequence, where it does."""
+    if checkpoint.uses_chat_template:
+        instruction = checkpoint.default_instruction
+        default = f" with the instruction {instruction!r} by default" if instruction else ""
+        return f"the chat template of the tokenizer{default}"
+    return asdict(checkpoint.template) if checkpoint.template else None
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, int]:

@@ -22,6 +22,8 @@ _PACKAGES = {
     "transformers": ("scores every other checkpoint", "torch"),
     "pyarrow": ("reads Parquet files", "parquet"),
 }
+# How a checkpoint is recognised whose config.json does not say it by its model_type.
+_FOUND_BY = {"modular": "modules.json", "logit_score": "modules.json"}
 _WEIGHTS = (".safetensors", ".bin")
 
 
@@ -51,14 +53,22 @@ def models(as_json: JsonOption = False) -> None:
     installed = {name: find_spec(name) is not None for name in _PACKAGES}
     found = find_local_models(installed)
     if as_json:
-        keys = ("name", "model_types", "architectures", "description", "scoring")
+        keys = ("name", "model_types", "architectures", "description", "scoring", "licence", "non_commercial")
         families = [{key: getattr(family, key) for key in keys} for family in FAMILIES]
         print_json({"families": families, "packages": installed, "models": [asdict(model) for model in found]})
         return
     print_table(
         "Families",
-        ("family", "model_type", "what"),
-        [(family.name, ", ".join(family.model_types) or "(modules.json)", family.description) for family in FAMILIES],
+        ("family", "found by", "what", "licence"),
+        [
+            (
+                family.name,
+                ", ".join(family.model_types) or _FOUND_BY.get(family.name, "hub name, or --family"),
+                family.description,
+                describe_licence(family.licence, non_commercial=family.non_commercial) or "the checkpoint's own",
+            )
+            for family in FAMILIES
+        ],
     )
     print_table(
         "Packages",
@@ -82,7 +92,7 @@ def find_local_models(installed: Mapping[str, bool]) -> list[LocalModel]:
     found = []
     for name, folder in [(DEFAULT_MODEL, None), *_cached_folders()]:
         try:
-            checkpoint = open_checkpoint(folder, label=0)
+            checkpoint = open_checkpoint(folder, label=0, hub_name=name)
         except RerankError:
             continue  # another kind of model, or only some of its files
         files = list_files(checkpoint.folder)
@@ -103,6 +113,11 @@ def _is_loadable(checkpoint: Checkpoint, installed: Mapping[str, bool]) -> bool:
     from crossrank.inference.openvino_graph import supports_graph
 
     return supports_graph(checkpoint.config)
+
+
+def describe_licence(licence: str | None, *, non_commercial: bool) -> str | None:
+    """Return a licence for people; None where it is not known."""
+    return f"{licence}: not for commercial use" if non_commercial else licence
 
 
 def list_files(folder: Path) -> dict[str, int]:

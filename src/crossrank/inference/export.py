@@ -18,7 +18,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from crossrank.encoding.pairs import EncodedPairs
-from crossrank.errors import CheckpointError, InputError, MissingExtra
+from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.inference.engine import Engine
 from crossrank.inference.openvino_engine import OpenVINOEngine
 from crossrank.inference.openvino_graph import build_graph, supports_graph
@@ -30,6 +30,7 @@ from crossrank.models.settings import CpuForm, read_settings, write_settings
 
 # How far float32 scores may move, as a share of their spread: far above rounding, far below a wrong graph.
 _TOLERANCE = 1e-3
+_EXPORTABLE = ("sequence-classification", "modular")
 _OPENVINO_FILE = Path("openvino", "openvino_model.xml")
 # What describes a checkpoint and is no weights.
 _DESCRIPTIONS = ("*.json", "vocab.txt", "merges.txt", "*.model", "README.md", "LICENSE*", "NOTICE*")
@@ -86,12 +87,18 @@ def export_checkpoint(
     Raises:
         InputError: If `out` is not free, or `weights` is neither form.
         CheckpointError: If the checkpoint cannot be loaded, or the float32 graph gives other scores.
+        UnsupportedModel: If it is a language model, which has no CPU form.
         MissingExtra: If torch is not installed.
     """
     if weights not in ("float32", "int8"):
         raise InputError(f"weights must be 'float32' or 'int8', not {weights!r}")
     _check_free(out)
     checkpoint = replace(open_checkpoint(model, revision=revision, label=0), openvino_file=None)
+    if checkpoint.family.layout not in _EXPORTABLE:
+        raise UnsupportedModel(
+            f"{checkpoint.name}: the CPU form holds encoders with a classification head, and {checkpoint.family.name} "
+            "is none: score it with torch"
+        )
     encoded = load_encoder(checkpoint).encode(verification_pairs())
     reference_PL = _load_reference(checkpoint).logits(encoded)
     graph, origin = _make_graph(checkpoint)

@@ -40,6 +40,8 @@ def choose_engine(checkpoint: Checkpoint, *, backend: str = "auto", device: str 
         return EngineChoice("torch", f"device {device!r} was asked for")
     if checkpoint.openvino_file:
         return EngineChoice("openvino", f"the folder holds the CPU form {checkpoint.openvino_file.name}")
+    if checkpoint.family.layout not in ("sequence-classification", "modular"):
+        return EngineChoice("torch", f"{checkpoint.family.name} has no CPU form")
     if find_spec("torch") is None:
         return EngineChoice("openvino", "torch is not installed; OpenVINO runs BERT-family checkpoints without it")
     return EngineChoice("torch", "no CPU form in the folder: `crossrank export` makes one")

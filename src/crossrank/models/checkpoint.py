@@ -19,6 +19,7 @@ from crossrank.models.chat_template import has_chat_template, read_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
+from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
 from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
 from crossrank.models.resolution import choose_family, find_licence
@@ -162,7 +163,7 @@ def describe_checkpoint(
     ensemble = read_optional_object(folder / "config_sentence_transformers.json")
     template = settings.template or choice.family.template
     default_prompt = _default_prompt(ensemble)
-    in_chat = template is None and choice.family.name == "logit_score" and has_chat_template(transformer_folder)
+    in_chat = template is None and choice.family.name == LOGIT_SCORE_FAMILY and has_chat_template(transformer_folder)
     if default_prompt and template is None and not in_chat and not (folder / SETTINGS_FILE).is_file():
         # As the CrossEncoder of sentence-transformers does.
         query = default_prompt + PromptTemplate.query
@@ -232,13 +233,29 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     if not path.is_file():
         return _convert_tokenizer(folder)
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: not UTF-8 ({error}); download or copy the file again") from None
     except Exception as error:  # the tokenizers library raises the bare class
         if type(error) is not Exception:
             raise
         raise CheckpointError(f"{path}: not a tokenizer file ({error}); download or copy the file again") from None
+    _add_stated_special_tokens(tokenizer, read_optional_object(folder / "tokenizer_config.json"))
+    return tokenizer
+
+
+def _add_stated_special_tokens(tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any]) -> None:
+    """Make special what `tokenizer_config.json` names so, as transformers does.
+
+    The files of one published reranker pad with `+`, which is an ordinary word to its `tokenizer.json` alone.
+    """
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for key, value in tokenizer_config.items():
+        token = value.get("content") if isinstance(value, dict) else value
+        if not key.endswith("_token") or not isinstance(token, str) or token in known:
+            continue
+        if tokenizer.token_to_id(token) is not None:
+            tokenizer.add_special_tokens([token])
 
 
 def find_folder(model: str | Path | None, revision: str | None) -> Path:

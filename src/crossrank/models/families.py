@@ -9,6 +9,7 @@ from typing import Any
 from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.bidirectional_layout import BIDIRECTIONAL_FAMILIES
 from crossrank.models.family import Family
+from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -135,6 +136,7 @@ FAMILIES: tuple[Family, ...] = (
         reads_segments=False,
     ),
     *BIDIRECTIONAL_FAMILIES,
+    *LANGUAGE_MODEL_FAMILIES,
 )
 
 _HEAD_SUFFIX = "ForSequenceClassification"

@@ -8,14 +8,15 @@ from __future__ import annotations
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.family import Family
 
+LOGIT_SCORE_FAMILY = "logit_score"
 # Language models of transformers whose logits are the plain product of the last hidden state and `lm_head`.
-PLAIN_CAUSAL_LMS = {
-    "gemma": "GemmaForCausalLM",
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+PLAIN_CAUSAL_LMS = (
+    "GemmaForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+)
 
 # Source: the model card of Qwen/Qwen3-Reranker-0.6B, variant for transformers.
 _QWEN3 = SequenceTemplate(
@@ -67,9 +68,9 @@ _MONOT5 = SequenceTemplate(pieces=("Query: {query} Document: {document} Relevant
 
 LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     Family(
-        "logit_score",
-        tuple(PLAIN_CAUSAL_LMS),
-        tuple(PLAIN_CAUSAL_LMS.values()),
+        LOGIT_SCORE_FAMILY,
+        (),
+        PLAIN_CAUSAL_LMS,
         "causal LMs in the layout of sentence-transformers: modules.json with LogitScore, and a chat template",
         "last position -> logit(true_token_id) - logit(false_token_id), if there is one",
         layout="causal-lm",
@@ -78,7 +79,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "qwen3_reranker",
-        ("qwen3",),
+        (),
         ("Qwen3ForCausalLM",),
         "Qwen3-Reranker, as published",
         "last position -> logit(yes) - logit(no)",
@@ -92,7 +93,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "qwen3_reranker_seq_cls",
-        ("qwen3",),
+        (),
         ("Qwen3ForSequenceClassification",),
         "Qwen3-Reranker, converted to a classifier; prompted as the original",
         "last position -> score (one row)",
@@ -105,7 +106,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "bge_reranker_gemma",
-        ("gemma",),
+        (),
         ("GemmaForCausalLM",),
         "bge-reranker-v2-gemma",
         "last position -> logit(Yes)",
@@ -119,7 +120,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "mxbai_rerank_v2",
-        ("qwen2",),
+        (),
         ("Qwen2ForCausalLM",),
         "mxbai-rerank-base-v2 and -large-v2",
         "last position -> logit(1) - logit(0)",
@@ -133,7 +134,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "ctxl_rerank_v2",
-        ("qwen3",),
+        (),
         ("Qwen3ForCausalLM",),
         "ctxl-rerank-v2-instruct-multilingual, 1b and 2b",
         "last position -> logit of token 0",
@@ -149,7 +150,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "monot5",
-        ("t5",),
+        (),
         ("T5ForConditionalGeneration",),
         "monoT5, trained on English",
         "first decoder step -> logit(true) - logit(false)",
@@ -163,7 +164,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "monot5_mt5",
-        ("mt5",),
+        (),
         ("MT5ForConditionalGeneration",),
         "monoT5 on mT5 (unicamp-dl), multilingual",
         "first decoder step -> logit(yes) - logit(no)",
@@ -176,7 +177,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "monot5_ptt5",
-        ("t5",),
+        (),
         ("T5ForConditionalGeneration",),
         "monoT5 on PTT5 (unicamp-dl), Portuguese",
         "first decoder step -> logit(sim) - logit(não)",

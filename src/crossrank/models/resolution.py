@@ -10,12 +10,10 @@ from crossrank.errors import CheckpointError, InputError, UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.families import FAMILIES, architectures_of, resolve_family
 from crossrank.models.family import Family
-from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
+from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
 from crossrank.models.modular_layout import LOGIT_SCORE, ModuleEntry
 from crossrank.models.published import PUBLISHED, Published
 from crossrank.models.settings import SETTINGS_FILE
-
-ALL_FAMILIES: tuple[Family, ...] = (*FAMILIES, *LANGUAGE_MODEL_FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def choose_family(
         family = resolve_family(config, modular=False, where=where)
         return FamilyChoice(family, f"config.json has model_type {config['model_type']!r}: bidirectional attention")
     if has_logit_score(modules):
-        family = _named("logit_score", config, modules, where, error=UnsupportedModel)
+        family = _named(LOGIT_SCORE_FAMILY, config, modules, where, error=UnsupportedModel)
         return FamilyChoice(family, "modules.json ends in LogitScore")
     if len(modules) > 1:
         return FamilyChoice(resolve_family(config, modular=True, where=where), "modules.json lists its modules")
@@ -97,40 +95,29 @@ def _named(
     error: type[InputError] | type[CheckpointError],
 ) -> Family:
     """Return a family by its name, after a check that the files are of its kind."""
-    family = next((family for family in ALL_FAMILIES if family.name == name), None)
+    family = next((family for family in FAMILIES if family.name == name), None)
     if family is None:
-        known = ", ".join(family.name for family in ALL_FAMILIES)
-        raise error(f"{where}: there is no family {name!r}; families are {known}")
-    if (family.name == "logit_score") != has_logit_score(modules) and family.name in ("logit_score", "modular"):
-        raise error(f"{where}: family {name!r} is read off modules.json, which does not list its modules")
+        raise error(f"{where}: there is no family {name!r}; families are {', '.join(known.name for known in FAMILIES)}")
+    if family.model_types or family.layout == "modular":
+        own = resolve_family(config, modular=len(modules) > 1, where=where)
+        if own.name != name:
+            raise error(f"{where}: family {name!r} does not fit: its files are of {own.name!r}")
+        return own
+    if name == LOGIT_SCORE_FAMILY and not has_logit_score(modules):
+        raise error(f"{where}: family {name!r} needs a modules.json that ends in LogitScore")
     architectures = architectures_of(config, where)
-    if family.model_types and config.get("model_type") not in family.model_types:
-        raise _unfit(family, f"model_type {config.get('model_type')!r}", config, where, error)
-    if family.architectures and architectures and not set(architectures) & set(family.architectures):
-        raise _unfit(family, ", ".join(architectures), config, where, error)
+    if not set(architectures) & set(family.architectures):
+        fitting = fitting_families(config)
+        remedy = f"; families for it: {', '.join(fitting)}" if fitting else ""
+        actual = ", ".join(architectures) or "a config.json without architectures"
+        raise error(f"{where}: family {name!r} is {' or '.join(family.architectures)}, not {actual}{remedy}")
     return family
 
 
-def _unfit(
-    family: Family,
-    actual: str,
-    config: Mapping[str, Any],
-    where: str,
-    error: type[InputError] | type[CheckpointError],
-) -> Exception:
-    fitting = fitting_families(config)
-    remedy = f"; families for it: {', '.join(fitting)}" if fitting else ""
-    return error(f"{where}: family {family.name!r} is {', '.join(family.architectures)}, not {actual}{remedy}")
-
-
 def fitting_families(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the families whose files look like this `config.json`."""
+    """Return the names of the families whose classes stand in a `config.json`."""
     architectures = set(config.get("architectures") or [])
-    return [
-        family.name
-        for family in ALL_FAMILIES
-        if config.get("model_type") in family.model_types and architectures & set(family.architectures)
-    ]
+    return [family.name for family in FAMILIES if architectures & set(family.architectures)]
 
 
 def _check_stated(config: Mapping[str, Any], where: str) -> None:
@@ -142,7 +129,7 @@ def _check_stated(config: Mapping[str, Any], where: str) -> None:
     architectures = architectures_of(config, where)
     if not any(name.endswith(("ForCausalLM", "ForConditionalGeneration")) for name in architectures):
         return
-    fitting = [name for name in fitting_families(config) if name != "logit_score"]
+    fitting = [name for name in fitting_families(config) if name != LOGIT_SCORE_FAMILY]
     if fitting:
         raise UnsupportedModel(
             f"{where}: {', '.join(architectures)} is a language model, and its files do not say which reranker it is: "
