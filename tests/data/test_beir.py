@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrank.data import beir
-from crossrank.data.beir import open_corpus, read_queries
+from crossrank.data.beir import open_beir, open_corpus, read_queries
 from crossrank.data.text import SkippedLines
 from crossrank.errors import DataError
 from crossrank.types import Document
@@ -119,3 +119,44 @@ def test_every_document_is_found_and_nothing_else(tmp_path_factory, texts):
     with open_corpus(path) as corpus:
         assert {key: corpus.get(key).text for key in texts} == texts
         assert corpus.get("".join(texts) + "x") is None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    write(tmp_path / "corpus.jsonl.gz", CORPUS)
+    write(tmp_path / "queries.jsonl", jsonl({"_id": "q1", "text": "mars"}, {"_id": "q2", "text": "peace"}))
+    write(tmp_path / "qrels" / "dev.tsv", "query-id\tcorpus-id\tscore\nq2\td1\t1\n")
+    return tmp_path
+
+
+def test_a_folder_is_an_evaluation_set(folder):
+    with open_beir(folder, split="dev") as data:
+        assert (data.name, data.split, data.queries) == (folder.name, "dev", {"q1": "mars", "q2": "peace"})
+        assert data.qrels == {"q2": {"d1": 1}}
+        assert [document.id for document in data.corpus] == ["d2", "d1", "d10"]
+        assert data.corpus.get("d2") == Document("The red planet.", title="Mars 🪐", id="d2")
+        assert "d10" in data.corpus
+        assert "d11" not in data.corpus
+        assert len(data.corpus) == 3
+    with open_beir(folder, split="dev", name="tiny") as data:
+        assert data.name == "tiny"
+
+
+def test_what_a_folder_lacks_is_named(folder):
+    with pytest.raises(DataError, match="no split 'test': there are dev"), open_beir(folder):
+        pass
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(DataError, match=r"queries\.jsonl: no such file"), open_beir(folder, split="dev"):
+        pass
+    with pytest.raises(DataError, match="a BEIR folder has qrels/SPLIT"), open_beir(folder / "qrels"):
+        pass
+
+
+def test_qrels_with_unknown_ids_are_an_error(folder):
+    (folder / "qrels" / "dev.tsv").write_text("q2\td1\t1\nq2\td7\t1\n")
+    with (
+        pytest.raises(DataError, match=r"dev\.tsv:2: document 'd7' is not in the corpus"),
+        open_beir(folder, split="dev"),
+    ):
+        pass

@@ -1,4 +1,4 @@
-"""BEIR collections: `queries.jsonl`, and `corpus.jsonl` read by id without holding its documents in memory."""
+"""BEIR collections: `queries.jsonl`, `corpus.jsonl` read by id without holding it in memory, and the whole folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.data.evaluation_set import EvaluationSet
+from crossrank.data.qrels import read_qrels
 from crossrank.data.records import document_from_record, parse_object, read_json_objects, record_id
 from crossrank.data.text import (
     SkippedLines,
@@ -80,6 +82,14 @@ class Corpus:
             at += 1
         return None
 
+    def __contains__(self, document_id: object) -> bool:
+        return isinstance(document_id, str) and self.get(document_id) is not None
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield every document, in the order of the file."""
+        for offset in np.sort(self._offsets):
+            yield self._read(int(offset))
+
     def _read(self, offset: int) -> Document:
         self._stream.seek(offset)
         return document_from_record(parse_object(self._stream.readline().decode("utf-8").removeprefix("\ufeff")))
@@ -132,6 +142,34 @@ def open_corpus(path: str | Path, *, skipped: SkippedLines | None = None) -> Ite
         corpus = Corpus(stream, name, *_index(stream, name, skipped))
         corpus.check_unique()
         yield corpus
+
+
+@contextmanager
+def open_beir(folder: str | Path, *, split: str = "test", name: str | None = None) -> Iterator[EvaluationSet]:
+    """Open a BEIR folder: `queries.jsonl`, `corpus.jsonl` (either may end in `.gz`) and `qrels/SPLIT.tsv`.
+
+    Args:
+        folder: The folder.
+        split: Which judgements.
+        name: For tables; the name of the folder if None.
+
+    Raises:
+        DataError: If a file is missing or bad, the split has no judgements, or one names an unknown query or document.
+    """
+    folder = Path(folder)
+    qrels_file = _find(folder / "qrels", f"{split}.tsv")
+    if qrels_file is None:
+        found = sorted(path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("qrels/*.tsv*"))
+        hint = f"there are {', '.join(found)}" if found else "a BEIR folder has qrels/SPLIT.tsv"
+        raise DataError(f"no split {split!r}: {hint}", path=folder)
+    queries = read_queries(_find(folder, "queries.jsonl") or folder / "queries.jsonl")
+    with open_corpus(_find(folder, "corpus.jsonl") or folder / "corpus.jsonl") as corpus:
+        qrels = read_qrels(qrels_file, queries=queries, documents=corpus)
+        yield EvaluationSet(name or folder.resolve().name, queries, corpus, qrels, split=split)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def _index(
