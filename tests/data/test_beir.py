@@ -144,8 +144,12 @@ def test_a_folder_is_an_evaluation_set(folder):
 
 
 def test_what_a_folder_lacks_is_named(folder):
-    with pytest.raises(DataError, match="no split 'test': there are dev"), open_beir(folder):
+    with pytest.raises(DataError, match="no split 'test': there are dev"), open_beir(folder, split="test"):
         pass
+    with pytest.raises(DataError, match="no such folder"), open_beir(folder / "nowhere"):
+        pass
+    with open_beir(folder) as data:
+        assert data.split == "dev"  # the usual one that is there
     (folder / "queries.jsonl").unlink()
     with pytest.raises(DataError, match=r"queries\.jsonl: no such file"), open_beir(folder, split="dev"):
         pass

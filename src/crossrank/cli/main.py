@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from crossrank import __version__
+from crossrank.cli.evaluate import evaluate
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export
 from crossrank.cli.info import info
@@ -34,6 +35,7 @@ def crossrank(
 
 
 app.command()(rerank)
+app.command()(evaluate)
 app.command()(models)
 app.command()(info)
 app.command()(export)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from crossrank.models.checkpoint import Checkpoint
     from crossrank.reranker import Reranker
 
 _MODEL = "Model"
@@ -141,6 +142,22 @@ class LoadOptions:
     label: str | None
     family: str | None
 
+    def open(self) -> Checkpoint:
+        """Open the checkpoint; its weights are not loaded.
+
+        Raises:
+            RerankError: If it cannot be found, or is broken.
+        """
+        from crossrank.models.checkpoint import open_checkpoint
+
+        return open_checkpoint(
+            self.model,
+            revision=self.revision,
+            max_length=self.max_length,
+            label=self._label_or_index(),
+            family=self.family,
+        )
+
     def load(self) -> Reranker:
         """Load the reranker.
 
@@ -149,7 +166,6 @@ class LoadOptions:
         """
         from crossrank import Reranker  # brings the tokenizer and the runtime
 
-        label = int(self.label) if self.label is not None and self.label.isdecimal() else self.label
         return Reranker.load(
             self.model,
             revision=self.revision,
@@ -158,9 +174,12 @@ class LoadOptions:
             dtype=self.dtype.value,
             max_length=self.max_length,
             num_threads=self.num_threads,
-            label=label,
+            label=self._label_or_index(),
             family=self.family,
         )
+
+    def _label_or_index(self) -> int | str | None:
+        return int(self.label) if self.label is not None and self.label.isdecimal() else self.label
 
 
 @dataclass(frozen=True)

@@ -126,16 +126,16 @@ def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reran
     return {
         "crossrank": __version__,
         **model,
-        "checkpoint": _fingerprint(path for path in folder.rglob("*") if path.is_file()),
+        "checkpoint": fingerprint_files(path for path in folder.rglob("*") if path.is_file()),
         "engine": f"{engine.name} on {engine.device} in {engine.precision}",
         **asdict(options),
-        "queries": _fingerprint([files.queries]),
-        "corpus": _fingerprint([files.corpus]),
-        "run": _fingerprint([files.run]),
+        "queries": fingerprint_files([files.queries]),
+        "corpus": fingerprint_files([files.corpus]),
+        "run": fingerprint_files([files.run]),
     }
 
 
-def _fingerprint(paths: Iterable[Path]) -> str:
+def fingerprint_files(paths: Iterable[Path]) -> str:
     """Describe files by their names, sizes and times, which change when their content does."""
     found = {path.name: path.stat() for path in sorted(paths)}
     size = sum(status.st_size for status in found.values())

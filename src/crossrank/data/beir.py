@@ -28,6 +28,9 @@ from crossrank.data.text import (
 from crossrank.errors import DataError, InputError
 from crossrank.types import Document
 
+# What is evaluated on where nobody says; never the training split.
+USUAL_SPLITS = ("test", "dev", "validation")
+
 
 def read_queries(path: str | Path, *, skipped: SkippedLines | None = None) -> dict[str, str]:
     """Return the queries of a `queries.jsonl` by id, in the order of the file.
@@ -145,21 +148,24 @@ def open_corpus(path: str | Path, *, skipped: SkippedLines | None = None) -> Ite
 
 
 @contextmanager
-def open_beir(folder: str | Path, *, split: str = "test", name: str | None = None) -> Iterator[EvaluationSet]:
+def open_beir(folder: str | Path, *, split: str | None = None, name: str | None = None) -> Iterator[EvaluationSet]:
     """Open a BEIR folder: `queries.jsonl`, `corpus.jsonl` (either may end in `.gz`) and `qrels/SPLIT.tsv`.
 
     Args:
         folder: The folder.
-        split: Which judgements.
+        split: Which judgements; if None, those of test, else dev, else validation.
         name: For tables; the name of the folder if None.
 
     Raises:
         DataError: If a file is missing or bad, the split has no judgements, or one names an unknown query or document.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError("no such folder", path=folder)
+    found = sorted(path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("qrels/*.tsv*"))
+    split = split or next((usual for usual in USUAL_SPLITS if usual in found), USUAL_SPLITS[0])
     qrels_file = _find(folder / "qrels", f"{split}.tsv")
     if qrels_file is None:
-        found = sorted(path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("qrels/*.tsv*"))
         hint = f"there are {', '.join(found)}" if found else "a BEIR folder has qrels/SPLIT.tsv"
         raise DataError(f"no split {split!r}: {hint}", path=folder)
     queries = read_queries(_find(folder, "queries.jsonl") or folder / "queries.jsonl")

@@ -1,0 +1,193 @@
+"""What `--data`, `--run` and `--model` name, as the records that an evaluation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrank.cli.info import describe
+from crossrank.cli.options import LoadOptions, OnOverflow
+from crossrank.cli.rerank_run import fingerprint_files
+from crossrank.errors import InputError
+
+if TYPE_CHECKING:
+    from crossrank.data.evaluation_set import EvaluationSet
+    from crossrank.evaluation.grid import Contestant, FirstStage
+    from crossrank.models.checkpoint import Checkpoint
+    from crossrank.reranker import Reranker
+    from crossrank.types import Document, Ranker, Ranking, Scorer
+
+
+@contextmanager
+def open_data(source: str, *, split: str | None, name: str) -> Iterator[EvaluationSet]:
+    """Open what `--data` names.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    from crossrank.data.beir import open_beir
+
+    with open_beir(source, split=split, name=name) as data:
+        yield data
+
+
+def short_names(sources: Sequence[str]) -> list[str]:
+    """Return the last part of each path, with as many parts before it as make the names unique.
+
+    Raises:
+        InputError: If a path is there twice.
+    """
+    parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
+    if len(set(parts)) < len(parts):
+        raise InputError(f"given twice: {next(s for i, s in enumerate(sources) if parts[i] in parts[:i])}")
+    length = 1
+    while len({path[-length:] for path in parts}) < len(parts):
+        length += 1
+    return ["/".join(path[-length:]) for path in parts]
+
+
+def run_of(run: str, source: str, *, num_sources: int) -> Path:
+    """Return the file that `--run` means for a data set: a path, or the name of a file in every folder.
+
+    Raises:
+        InputError: If there is no such file, or one run is given for several data sets.
+    """
+    inside = Path(source) / run
+    if num_sources == 1 and Path(run).is_file():
+        return Path(run)
+    if inside.is_file():
+        return inside
+    if Path(run).is_file():
+        raise InputError(f"{run} is the run of one data set: for several, give the name of a file that each folder has")
+    raise InputError(f"no run {run}, and no file of this name in {source}")
+
+
+@dataclass(frozen=True)
+class FirstStageOptions:
+    """Where candidates come from."""
+
+    run: str | None
+    first_stage: str | None
+    depth: int
+
+    def check(self) -> None:
+        """Check what can be checked before data is read.
+
+        Raises:
+            InputError: If both a run and a retriever are named, or the retriever is unknown.
+            MissingExtra: If what it needs is not installed.
+        """
+        from crossrank.retrieval.selection import open_retriever
+
+        if self.run and self.first_stage:
+            raise InputError("--run and --first-stage exclude each other: the candidates come from one of them")
+        if self.first_stage and not self.first_stage.startswith("dense:"):
+            open_retriever(self.first_stage)
+
+    def open(self, data: EvaluationSet, source: str, *, num_sources: int) -> FirstStage:
+        """Return what gives the candidates of a data set.
+
+        Raises:
+            InputError: If nothing can.
+        """
+        from crossrank.evaluation.candidates import given, read_candidates
+        from crossrank.evaluation.grid import FirstStage
+
+        if self.run:
+            path = run_of(self.run, source, num_sources=num_sources)
+            settings = {"run": fingerprint_files([path])}
+            return FirstStage(f"run:{path.name}", lambda data: read_candidates(path, data, depth=self.depth), settings)
+        if self.first_stage:
+            return self._retrieved(self.first_stage)
+        if data.candidates is not None:
+            return FirstStage("given", lambda data: {query_id: given(data, query_id) for query_id in data.qrels}, {})
+        if data.modality == "image":
+            raise InputError(f"{data.name} has no text for BM25 to search: give candidates with --run or --first-stage")
+        return self._retrieved("bm25")
+
+    def bm25(self, data: EvaluationSet) -> FirstStage | None:
+        """Return the BM25 baseline, or None for documents without text."""
+        return None if data.modality == "image" else self._retrieved("bm25")
+
+    def _retrieved(self, name: str) -> FirstStage:
+        from crossrank.evaluation.candidates import retrieve
+        from crossrank.evaluation.grid import FirstStage
+        from crossrank.evaluation.ordering import Run
+        from crossrank.retrieval.selection import open_retriever
+
+        def find(data: EvaluationSet) -> Run:
+            # Of two languages, as in "de-en", the second is that of the documents.
+            language = (data.language or "english").rpartition("-")[2]
+            return retrieve(data, open_retriever(name, language=language), depth=self.depth)
+
+        return FirstStage(name, find, {"retriever": name})
+
+
+class Chunking:
+    """A ranker that reads long documents in windows."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        self._reranker = reranker
+
+    def rank(
+        self, query: str, documents: Sequence[str | Document | Mapping[str, Any]], *, top_k: int | None = None
+    ) -> Ranking:
+        """Return the documents by their best windows."""
+        return self._reranker.rank(query, documents, top_k=top_k, on_overflow="chunk")
+
+
+def open_contestants(
+    names: Sequence[str], loading: LoadOptions, on_overflow: OnOverflow
+) -> list[tuple[Contestant, dict[str, Any]]]:
+    """Return the models of a grid, none of them loaded yet, each with what is known of it.
+
+    Raises:
+        RerankError: If one of them cannot be found or is broken.
+    """
+    labels = short_names(names)
+    return [
+        _contestant(label, replace(loading, model=name), on_overflow) for label, name in zip(labels, names, strict=True)
+    ]
+
+
+def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tuple[Contestant, dict[str, Any]]:
+    from crossrank.evaluation.grid import Contestant
+    from crossrank.inference.selection import choose_engine
+
+    checkpoint = loading.open()
+    engine = choose_engine(checkpoint, backend=loading.backend.value, device=loading.device)
+    options = {
+        "backend": engine.backend,
+        "device": loading.device,
+        "dtype": loading.dtype.value,
+        "max_length": checkpoint.max_length,
+        "label": loading.label,
+        "family": checkpoint.family.name,
+        "on_overflow": on_overflow.value,
+    }
+    files = fingerprint_files(path for path in checkpoint.folder.rglob("*") if path.is_file())
+    loaded: list[Scorer | Ranker] = []
+
+    def load() -> Scorer | Ranker:
+        if not loaded:
+            reranker = loading.load()
+            loaded.append(Chunking(reranker) if on_overflow is OnOverflow.chunk else reranker)
+        return loaded[0]
+
+    fusion = checkpoint.settings.fusion
+    contestant = Contestant(
+        label, options | {"checkpoint": files}, load, (fusion.method, fusion.weight) if fusion else None
+    )
+    return contestant, _facts(checkpoint) | options
+
+
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    known = describe(checkpoint)
+    return {
+        "checkpoint": checkpoint.name,
+        "parameters": known["weights"].get("num_parameters"),
+        **{key: known["sizes"][key] for key in ("hidden_size", "num_layers") if key in known["sizes"]},
+    }

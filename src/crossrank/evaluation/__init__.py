@@ -1,0 +1,1 @@
+"""Runs and judgements to numbers, tables and plots; whatever scores is handed in."""
