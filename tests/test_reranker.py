@@ -75,6 +75,15 @@ def test_documents_may_be_strings_documents_and_mappings(reranker):
     assert hits[0].score != pytest.approx(hits[1].score, abs=1e-3), "the title is"
 
 
+def test_an_image_beside_a_text_is_carried_and_not_read(reranker):
+    picture = object()
+    ranking = reranker.rank(QUERY, [{"text": "Mars is red."}, {"text": "Mars is red.", "image": picture}])
+    plain, pictured = sorted(ranking, key=lambda hit: hit.index)
+    assert plain.score == pytest.approx(pictured.score, abs=1e-6)
+    assert plain.document.image is None
+    assert pictured.document.image is picture
+
+
 def test_equal_scores_keep_the_input_order(reranker):
     assert [hit.index for hit in reranker.rank(QUERY, ["Mars"] * 7)] == list(range(7))
 
@@ -95,6 +104,8 @@ def test_an_empty_list_ranks_to_an_empty_ranking(reranker):
         ((QUERY, "one string", {}), "must be a list of documents"),
         ((QUERY, [{"text": "a", "body": "b"}], {}), r"document 0 has unknown keys \['body'\]"),
         ((QUERY, [{"title": "a"}], {}), "document 0 has no 'text'"),
+        ((QUERY, ["a", {"title": "page 1", "image": "page.png"}], {}), "document 1 is an image without text"),
+        ((QUERY, [Document(image=b"PNG")], {}), "document 0 is an image without text"),
         ((QUERY, ["a", 7], {}), "document 1 is a int"),
         ((QUERY, [{"text": None}], {}), "the text of document 0 is a NoneType"),
         ((QUERY, DOCUMENTS, {"score_type": "softmax"}), "score_type must be"),

@@ -37,6 +37,13 @@ def test_to_dicts_is_ready_for_json():
     assert rows[2]["span"] == [16, 25]
 
 
+def test_an_image_is_carried_but_neither_printed_nor_written():
+    page = Document(id="p1", image=b"PNG")
+    assert page.text == ""
+    assert "PNG" not in repr(page)
+    assert Hit(0, 1.0, page).to_dict()["document"] == {"text": "", "id": "p1"}
+
+
 def test_print_draws_a_table():
     text = repr(RANKING)
     assert "3 results for 'red <planet>?'" in text

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 ScoreType = Literal["logit", "probability"]
 OnOverflow = Literal["truncate", "chunk", "error"]
 DocumentLike = str | Document | Mapping[str, Any]
-DOCUMENT_KEYS = ("text", "title", "id", "metadata")
+DOCUMENT_KEYS = ("text", "title", "id", "metadata", "image")
 # Where the checkpoint has no fitted fusion: both sides count the same.
 DEFAULT_FUSION = ("zscore", 0.5)
 
@@ -239,7 +239,8 @@ class Reranker:
 
         Args:
             query: What to rank for.
-            documents: Strings, `Document`s, or mappings with `text` and optionally `title`, `id`, `metadata`.
+            documents: Strings, `Document`s, or mappings with `text` and optionally `title`, `id`, `metadata`, `image`;
+                an image beside a text is not read.
             top_k: Keep the best k; all if None.
             score_type: `"logit"`, or `"probability"`: the checkpoint's fitted calibration where it has one, otherwise
                 its activation in float32, by the rule of sentence-transformers: the sigmoid unless it states another.
@@ -377,7 +378,7 @@ def to_document(document: DocumentLike, index: int) -> Document:
         index: Its position, for the error.
 
     Raises:
-        InputError: If it is none of these, lacks its text, or has an unknown key or a wrong type.
+        InputError: If it is none of these, lacks its text, has an image alone, or has an unknown key or a wrong type.
     """
     if isinstance(document, str):
         return Document(document)
@@ -388,7 +389,7 @@ def to_document(document: DocumentLike, index: int) -> Document:
                 f"document {index} has unknown keys {unknown}; known are {', '.join(DOCUMENT_KEYS)} "
                 "(put anything else under 'metadata')"
             )
-        if "text" not in document:
+        if "text" not in document and document.get("image") is None:
             raise InputError(f"document {index} has no 'text'")
         document = Document(**document)
     if not isinstance(document, Document):
@@ -397,6 +398,8 @@ def to_document(document: DocumentLike, index: int) -> Document:
         raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
     if document.title is not None and not isinstance(document.title, str):
         raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
+    if document.image is not None and not document.text.strip():
+        raise InputError(f"document {index} is an image without text, and this model reads text: give it a 'text' too")
     return document
 
 

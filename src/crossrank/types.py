@@ -19,19 +19,22 @@ _CONTROL_CHARACTERS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd")
 
 @dataclass(frozen=True)
 class Document:
-    """A text to rank.
+    """A text, an image, or both, to rank.
 
     Attributes:
-        text: The body. What is truncated or cut into windows when it is too long.
+        text: The body. What is truncated or cut into windows when it is too long. May be empty beside an image.
         title: Put before the body, as the checkpoint's prompt says.
         id: The caller's own key, carried through.
         metadata: Anything else, carried through.
+        image: A path, the bytes of an image file, a data URL, or a PIL image; None where there is none. It is
+            carried as it is, and decoded by what reads it.
     """
 
-    text: str
+    text: str = ""
     title: str | None = None
     id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    image: Any = field(default=None, repr=False)
 
 
 class Pair(NamedTuple):
@@ -61,7 +64,7 @@ class Hit:
     span: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
+        """Return plain values, ready for JSON; an image is left out."""
         document = {"text": self.document.text, "title": self.document.title, "id": self.document.id}
         return {
             "index": self.index,
