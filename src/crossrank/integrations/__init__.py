@@ -1,0 +1,1 @@
+"""Adapters that let other tools use a reranker; nothing in the package imports them."""
