@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.evaluation_set import EvaluationSet
+from crossrank.data.pages import with_images
 from crossrank.data.qrels import read_qrels
 from crossrank.data.records import document_from_record, parse_object, read_json_objects, record_id
 from crossrank.data.text import (
@@ -151,6 +152,8 @@ def open_corpus(path: str | Path, *, skipped: SkippedLines | None = None) -> Ite
 def open_beir(folder: str | Path, *, split: str | None = None, name: str | None = None) -> Iterator[EvaluationSet]:
     """Open a BEIR folder: `queries.jsonl`, `corpus.jsonl` (either may end in `.gz`) and `qrels/SPLIT.tsv`.
 
+    An `image` of a document is a path in the folder.
+
     Args:
         folder: The folder.
         split: Which judgements; if None, those of test, else dev, else validation.
@@ -171,7 +174,8 @@ def open_beir(folder: str | Path, *, split: str | None = None, name: str | None 
     queries = read_queries(_find(folder, "queries.jsonl") or folder / "queries.jsonl")
     with open_corpus(_find(folder, "corpus.jsonl") or folder / "corpus.jsonl") as corpus:
         qrels = read_qrels(qrels_file, queries=queries, documents=corpus)
-        yield EvaluationSet(name or folder.resolve().name, queries, corpus, qrels, split=split)
+        found_set = EvaluationSet(name or folder.resolve().name, queries, corpus, qrels, split=split)
+        yield with_images(found_set, folder)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -1,0 +1,42 @@
+"""mteb's retrieval and reranking sets: tables `corpus`, `queries`, `qrels` and maybe `top_ranked`, once a language.
+
+Source: mteb 2, abstasks/retrieval_dataset_loaders.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossrank.data.layouts.contents import Contents
+from crossrank.data.layouts.tabular import read_candidates, read_corpus, read_qrels, read_queries
+from crossrank.data.tables import Tables
+from crossrank.errors import DataError
+
+
+def read(source: str | Path, *, config: str | None, split: str, revision: str | None) -> Contents:
+    """Read a set of mteb.
+
+    Args:
+        source: A folder, or a name on the hub.
+        config: The language or pair that stands before the names of its tables, as in `"de"`; None where nothing does.
+        split: The split.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        DataError: If a table is missing or bad.
+    """
+    tables = Tables(source, revision=revision)
+    prefix = f"{config}-" if config else ""
+    qrels_tables = [f"{prefix}qrels"] if config else ["default", "qrels"]
+    qrels_table = next((name for name in qrels_tables if tables.splits(name)), None)
+    if qrels_table is None:
+        raise DataError(f"no table {' or '.join(map(repr, qrels_tables))} with judgements", path=source)
+    queries, languages = read_queries(tables.rows(f"{prefix}queries", split))
+    candidates = f"{prefix}top_ranked"
+    return Contents(
+        queries,
+        read_qrels(tables.rows(qrels_table, split)),
+        read_corpus(tables.rows(f"{prefix}corpus", split)),
+        read_candidates(tables.rows(candidates, split)) if tables.splits(candidates) else None,
+        languages,
+    )

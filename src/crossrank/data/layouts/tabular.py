@@ -1,0 +1,93 @@
+"""What the table layouts share: queries, corpus, qrels and candidates as four tables, under several spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from crossrank.data.tables import Row
+from crossrank.types import Document
+
+QUERY_KEYS = ("query-id", "query_id")
+DOCUMENT_KEYS = ("corpus-id", "corpus_id")
+
+
+def read_queries(rows: Iterable[Row]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the text and the language of each query; the language where the table states it.
+
+    Raises:
+        DataError: At a row without an id or a text.
+    """
+    queries: dict[str, str] = {}
+    languages: dict[str, str] = {}
+    for row in rows:
+        query_id = row.key("_id", "id", *QUERY_KEYS)
+        queries[query_id] = row.text("text", "query")
+        if isinstance(language := row.first("language"), str):
+            languages[query_id] = language
+    return queries, languages
+
+
+def read_corpus(rows: Iterable[Row]) -> Iterator[Document]:
+    """Yield the documents: their text or their page's markdown, their title, and the bytes of their image.
+
+    Raises:
+        DataError: At a row without an id, or with neither text nor image.
+    """
+    for row in rows:
+        image = _image_bytes(row)
+        text = row.first("text", "markdown") or ""
+        if not isinstance(text, str) or ("text" not in row.values and "markdown" not in row.values and not image):
+            raise row.error(f"neither a text nor an image (columns: {', '.join(row.values)})")
+        yield Document(text, title=row.first("title") or None, id=row.key("_id", "id", *DOCUMENT_KEYS), image=image)
+
+
+def read_qrels(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Return the grades by query and document; a table without grades lists what is relevant.
+
+    Raises:
+        DataError: At a row without ids, or whose grade is no whole number.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for row in rows:
+        grade = _grade(row)
+        grades = qrels.setdefault(row.key(*QUERY_KEYS), {})
+        document_id = row.key(*DOCUMENT_KEYS)
+        grades[document_id] = max(grade, grades.get(document_id, 0))
+    return qrels
+
+
+def read_candidates(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Return the documents to rank for each query.
+
+    Raises:
+        DataError: At a row without an id or a list.
+    """
+    candidates: dict[str, list[str]] = {}
+    for row in rows:
+        listed = row.first("corpus-ids", "corpus_ids")
+        if not isinstance(listed, list):
+            raise row.error(f"no list under 'corpus-ids' (columns: {', '.join(row.values)})")
+        candidates[row.key(*QUERY_KEYS)] = [str(document_id) for document_id in listed]
+    return candidates
+
+
+def _grade(row: Row) -> int:
+    value: Any = row.values.get("score", 1)
+    try:
+        grade = int(value)
+        if float(value) == grade:
+            # TREC-COVID grades two documents -1, which every tool reads as not relevant.
+            return max(grade, 0)
+    except (TypeError, ValueError):
+        pass
+    raise row.error(f"the grade {value!r} is not a whole number")
+
+
+def _image_bytes(row: Row) -> bytes | None:
+    value = row.first("image")
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    if value is None or isinstance(value, bytes):
+        return value
+    raise row.error("the image is not stored in the table as the bytes of its file")

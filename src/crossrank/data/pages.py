@@ -1,0 +1,85 @@
+"""Documents that are pages: an image beside or instead of the text, and one of the two looked at alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from crossrank.data.evaluation_set import DocumentStore, EvaluationSet, Modality
+from crossrank.errors import InputError
+from crossrank.types import Document
+
+# So many documents are looked at to tell what the pages of a corpus hold: some pages have no text.
+_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class _ChangedCorpus:
+    """A corpus whose documents are changed when they are read."""
+
+    corpus: DocumentStore
+    change: Callable[[Document], Document]
+
+    def get(self, document_id: str) -> Document | None:
+        document = self.corpus.get(document_id)
+        return None if document is None else self.change(document)
+
+    def __contains__(self, document_id: object) -> bool:
+        return document_id in self.corpus
+
+    def __iter__(self) -> Iterator[Document]:
+        return map(self.change, self.corpus)
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+
+def with_images(data: EvaluationSet, folder: Path) -> EvaluationSet:
+    """Return the set with the images of its documents, where their records name any.
+
+    Args:
+        data: Its documents carry the field `image` in their metadata.
+        folder: What the paths of the images are relative to.
+    """
+
+    def attach(document: Document) -> Document:
+        rest = dict(document.metadata)
+        path = rest.pop("image", None)
+        return replace(document, metadata=rest, image=folder / path) if isinstance(path, str) else document
+
+    seen = list(islice(data.corpus, _LOOKED_AT))
+    if not any(isinstance(document.metadata.get("image"), str) for document in seen):
+        return data
+    modality: Modality = "image+text" if any(document.text for document in seen) else "image"
+    return replace(data, corpus=_ChangedCorpus(data.corpus, attach), modality=modality)
+
+
+def in_modality(data: EvaluationSet, modality: Modality) -> EvaluationSet:
+    """Return the set with that part of its documents alone; nothing is read yet.
+
+    A page that lacks what is asked for stays in the corpus, empty: it can be a miss, and never a help.
+
+    Raises:
+        InputError: If the documents of the set do not have it.
+    """
+    if data.modality == modality:
+        return data
+    if data.modality != "image+text":
+        raise InputError(f"the documents of {data.name} are {data.modality} alone, there is no {modality} to read")
+    change = _text_alone if modality == "text" else _image_alone
+    return replace(data, corpus=_ChangedCorpus(data.corpus, change), modality=modality)
+
+
+def modalities(data: EvaluationSet) -> tuple[Modality, ...]:
+    """Return what the set can be looked at as: the columns of a table of page data sets."""
+    return ("text", "image", "image+text") if data.modality == "image+text" else (data.modality,)
+
+
+def _text_alone(document: Document) -> Document:
+    return replace(document, image=None)
+
+
+def _image_alone(document: Document) -> Document:
+    return replace(document, text="", title=None)
