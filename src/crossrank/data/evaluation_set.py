@@ -44,6 +44,7 @@ class EvaluationSet:
         language: Of the queries and documents, as in `"en"`, or `"de-en"` for German queries over English documents;
             None where it is unknown.
         modality: What of a document is there to read.
+        queries_are_documents: The corpus has each query under its own id, and a query must not find itself.
     """
 
     name: str
@@ -54,6 +55,7 @@ class EvaluationSet:
     split: str = "test"
     language: str | None = None
     modality: Modality = "text"
+    queries_are_documents: bool = False
 
     def sample(self, num_queries: int, *, seed: int = 0) -> EvaluationSet:
         """Return the set with that many of its judged queries; the same ones every time, and all where there are fewer.

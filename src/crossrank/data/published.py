@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Protocol
 from crossrank.data.beir import open_beir
 from crossrank.data.beir_writer import CANDIDATES_FILE, write_beir
 from crossrank.data.evaluation_set import EvaluationSet
-from crossrank.data.layouts import miracl, mldr, mlqa, mteb, nanobeir, techqa, vidore
+from crossrank.data.layouts import miracl, mldr, mlqa, mteb, nanobeir, techqa, vidore, xquad
 from crossrank.data.layouts.contents import Contents
 from crossrank.data.text import reading
 from crossrank.errors import DataError, InputError
@@ -40,7 +41,9 @@ LAYOUTS: dict[str, tuple[_Reader, str]] = {
     "mldr": (mldr.read, "test"),
     "mlqa": (mlqa.read, "test"),
     "techqa": (techqa.read, "dev"),
+    "xquad": (xquad.read, "dev"),
 }
+_CONFIGS = {"mlqa": mlqa.CROSS_PAIRS, "xquad": xquad.POOLS}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class PublishedSet:
         split: The split; the layout's own where None.
         query_language: Only the queries of this language, in the spelling of the set; all where None.
         language: For tables, as in `EvaluationSet`.
+        family: For tables by language: what the sets that differ in their languages alone have in common.
         revision: Branch, tag or commit on the hub. What was read from a branch is not read again when it moves.
+        queries_are_documents: The queries are documents of the corpus too, and must not find themselves.
         name: For tables; made of the source and the parts where None.
     """
 
@@ -64,7 +69,9 @@ class PublishedSet:
     split: str | None = None
     query_language: str | None = None
     language: str | None = None
+    family: str | None = None
     revision: str | None = None
+    queries_are_documents: bool = False
     name: str | None = None
 
     @property
@@ -74,15 +81,35 @@ class PublishedSet:
         return self.name or "-".join(part for part in parts if part)
 
 
-def parse_published(text: str, *, split: str | None = None) -> PublishedSet | None:
-    """Return the set that `LAYOUT:SOURCE[:CONFIG]` names, or None where the text does not begin with a layout."""
+def parse_published(text: str, *, split: str | None = None) -> list[PublishedSet]:
+    """Return the sets that `LAYOUT:SOURCE[:CONFIG]` names; none where the text does not begin with a layout.
+
+    Without a config, MLQA stands for its 42 pairs that cross a border, and xquad for all its pools.
+
+    Raises:
+        InputError: If no source is named.
+    """
     layout, colon, rest = text.partition(":")
     if not colon or layout not in LAYOUTS:
-        return None
+        return []
     source, _, config = rest.partition(":")
     if not source:
         raise InputError(f"{text!r} names no source: write {layout}:FOLDER or {layout}:HUB/NAME")
-    return PublishedSet(layout, source, config or None, split)
+    configs = [config] if config else [*(_CONFIGS.get(layout) or [""])]
+    return [_described(PublishedSet(layout, source, config or None, split)) for config in configs]
+
+
+def _described(published: PublishedSet) -> PublishedSet:
+    """Return the set with the language that its config tells."""
+    config = published.config or ""
+    language, family = None, published.layout
+    if published.layout == "mlqa":
+        language = "-".join(reversed(config.split(".")))
+    elif published.layout == "xquad":
+        language, family = xquad.language_of(config), xquad.pool_of(config)
+    elif re.fullmatch("[a-z]{2}", config):
+        language = config
+    return replace(published, language=language, family=family if language else None)
 
 
 @contextmanager
@@ -110,7 +137,12 @@ def open_published(
             contents = replace(contents, documents=_counted(contents.documents, on_progress))
         write_beir(contents, folder, split=split)
     with open_beir(folder, split=split, name=published.title) as data:
-        data = replace(data, candidates=_read_candidates(folder), language=published.language)
+        data = replace(
+            data,
+            candidates=_read_candidates(folder),
+            language=published.language,
+            queries_are_documents=published.queries_are_documents,
+        )
         yield _in_language(data, folder, published.query_language) if published.query_language else data
 
 
