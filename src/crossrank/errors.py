@@ -26,11 +26,13 @@ class DataError(RerankError, ValueError):
     """A file, or one line of it, cannot be read.
 
     Attributes:
+        message: What is wrong, without the place.
         path: The file, or `"<stdin>"`.
         line: The line, counted from 1, or None when the whole file is meant.
     """
 
     def __init__(self, message: str, *, path: str | Path, line: int | None = None) -> None:
+        self.message = message
         self.path = str(path)
         self.line = line
         where = self.path if line is None else f"{self.path}:{line}"

@@ -45,6 +45,25 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TrainingGroup:
+    """A query with the documents that are compared for it, positives first.
+
+    Attributes:
+        query_id: The key of the query.
+        query: The text.
+        documents: `N` of them: the positives, then the negatives.
+        labels: A grade a document, above 0 for a positive; 1 and 0 where the data is binary.
+        teacher_scores: A teacher's score a document, or None where there are none.
+    """
+
+    query_id: str
+    query: str
+    documents: tuple[Document, ...]
+    labels: tuple[float, ...]
+    teacher_scores: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Hit:
     """One document of a ranking.
 

@@ -38,7 +38,7 @@ def parse_object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"malformed JSON: {error}") from error
     if not isinstance(record, dict):
-        raise InputError(f"expected a JSON object, found {_json_kind(record)}")
+        raise InputError(f"expected a JSON object, found {json_kind(record)}")
     return record
 
 
@@ -53,7 +53,7 @@ def record_id(record: Mapping[str, Any]) -> str | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"the id must be a string or a whole number, not {_json_kind(value)}")
+    raise InputError(f"the id must be a string or a whole number, not {json_kind(value)}")
 
 
 def document_from_record(record: Mapping[str, Any], *, text_column: str | None = None) -> Document:
@@ -69,9 +69,9 @@ def document_from_record(record: Mapping[str, Any], *, text_column: str | None =
         raise InputError(f"no {text_key!r} among the fields ({', '.join(map(repr, record)) or 'there are none'})")
     text, title = record[text_key], record.get("title")
     if not isinstance(text, str):
-        raise InputError(f"{text_key!r} must be a string, not {_json_kind(text)}")
+        raise InputError(f"{text_key!r} must be a string, not {json_kind(text)}")
     if title is not None and not isinstance(title, str):
-        raise InputError(f"'title' must be a string, not {_json_kind(title)}")
+        raise InputError(f"'title' must be a string, not {json_kind(title)}")
     inner = record.get("metadata")
     nested = inner if isinstance(inner, Mapping) else {}
     taken = {text_key, "title", *ID_KEYS} | ({"metadata"} if isinstance(inner, Mapping) else set())
@@ -238,7 +238,8 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value")
 
 
-def _json_kind(value: object) -> str:
+def json_kind(value: object) -> str:
+    """Return what a value from JSON is, in words."""
     kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return "null" if value is None else kinds.get(type(value), type(value).__name__)
 

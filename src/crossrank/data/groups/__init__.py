@@ -1,0 +1,1 @@
+"""Training groups: files of every format in, a query with its positives and negatives out."""

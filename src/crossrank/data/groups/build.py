@@ -1,0 +1,126 @@
+"""From the `data:` section of a recipe to groups: each source converted once and kept, all checked before the first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crossrank.data.groups.checks import check_leakage, check_num_negatives, check_num_samples
+from crossrank.data.groups.config import DataConfig, SourceConfig
+from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
+from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
+from crossrank.data.groups.report import Problems
+from crossrank.data.groups.store import GroupStore, StoreWriter
+from crossrank.errors import DataError
+
+# Counts up whenever the files of a store, or what is read into them, change.
+_STORE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OpenedGroups:
+    """The groups of a recipe.
+
+    Attributes:
+        train: What is trained on.
+        dev: What it is judged on (`full`), or None where the recipe has no `dev`.
+        problems: What is wrong or worth knowing.
+    """
+
+    train: TrainingGroups
+    dev: TrainingGroups | None
+    problems: Problems
+
+
+def open_groups(config: DataConfig) -> OpenedGroups:
+    """Return the groups of a recipe, all of them checked.
+
+    A source is converted to Arrow files in the cache folder when it is first seen, or has changed since.
+
+    Raises:
+        DataError: If a source cannot be read; or if anything is wrong in it, unless `on_bad_row` is `"drop"`.
+        InputError: If a key of a source does not fit its format.
+        MissingExtra: If pyarrow, or what a format needs, is not installed.
+    """
+    cache = cache_folder(config)
+    train = [open_store(source, cache) for source in config.train]
+    dev = [open_store(source, cache) for source in config.dev]
+    problems = Problems()
+    for source, store in zip((*config.train, *config.dev), (*train, *dev), strict=True):
+        problems.merge(store.problems)
+        check_num_samples(store, source.num_samples, source.path, problems)
+    for store in train:
+        check_num_negatives(store, config, problems)
+    leaked = check_leakage(train, dev, problems)
+    if config.on_bad_row == "error":
+        problems.raise_errors()
+    sources = [
+        mix_source(store, np.flatnonzero(~leaks), source.weight, source.num_samples, config.seed)
+        for source, store, leaks in zip(config.train, train, leaked, strict=True)
+    ]
+    for source, mixed in zip(config.train, sources, strict=True):
+        if not len(mixed.order):
+            raise DataError("not a single group can be used", path=source.path)
+    judged = [
+        mix_source(store, np.arange(len(store)), 1.0, source.num_samples, config.seed)
+        for source, store in zip(config.dev, dev, strict=True)
+    ]
+    return OpenedGroups(_groups(config, sources), _groups(config, judged) if judged else None, problems)
+
+
+def _groups(config: DataConfig, sources: Sequence[MixedSource]) -> TrainingGroups:
+    return TrainingGroups(sources, negatives=config.negatives, num_positives=config.num_positives, seed=config.seed)
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Return where converted sources are kept: `cache_dir`, or a folder of the user's cache."""
+    if config.cache_dir is not None:
+        return Path(config.cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossrank" / "groups"
+
+
+def open_store(source: SourceConfig, cache: Path) -> GroupStore:
+    """Return the groups of a source, converted where the cache does not hold them yet.
+
+    The folder appears in one step: an interrupted conversion leaves nothing that is ever read.
+
+    Raises:
+        DataError: If the source cannot be read.
+        InputError: If a key does not fit the format.
+    """
+    format = resolve_format(source)
+    source.check_keys(format)
+    folder = cache / _fingerprint(source, format)
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=cache))
+        try:
+            with StoreWriter(temporary) as writer:
+                read_source(source, format, writer)
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return GroupStore(folder)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster, with the same content
+            raise
+
+
+def _fingerprint(source: SourceConfig, format: str) -> str:
+    """Return a name for what a source is converted from: its files, as they are now, and how they are read."""
+    read_keys = source.model_dump(exclude={"weight", "num_samples", "format"})
+    content = json.dumps([_STORE_VERSION, format, read_keys, describe_inputs(source, format)], sort_keys=True)
+    return f"{format}-{hashlib.sha256(content.encode()).hexdigest()[:24]}"

@@ -1,0 +1,159 @@
+"""`TrainingGroups`: a mixture of sources as one dataset; what is drawn depends on seed, epoch and query alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.data.groups.config import NegativesConfig
+from crossrank.data.groups.sampling import choose_negatives, hash_text, mix, rotated, shuffled, walk
+from crossrank.data.groups.store import GroupStore, StoredGroup
+from crossrank.errors import DataError
+from crossrank.types import Document, TrainingGroup
+
+
+@dataclass(frozen=True)
+class MixedSource:
+    """A source in a mixture.
+
+    Attributes:
+        store: Its groups.
+        order: The groups that are used, in an order that the seed decides.
+        num_turns: How many groups an epoch takes from here.
+    """
+
+    store: GroupStore
+    order: npt.NDArray[np.int64]
+    num_turns: int
+
+    def group_at(self, turn: int, epoch: int) -> tuple[int, int]:
+        """Return a group and how often it came before; the epochs go round and round through the order."""
+        position = epoch * self.num_turns + turn
+        return int(self.order[position % len(self.order)]), position // len(self.order)
+
+
+def mix_source(
+    store: GroupStore, usable: npt.NDArray[np.int64], weight: float, num_samples: int | None, seed: int
+) -> MixedSource:
+    """Return a source that gives `weight` times its usable groups, or times `num_samples` of them, an epoch."""
+    keys = mix(store.id_keys()[usable] ^ np.uint64(hash_text(f"order {seed}")))
+    order = usable[np.argsort(keys, kind="stable")[:num_samples]]
+    return MixedSource(store, order, max(1, round(weight * len(order))))
+
+
+class TrainingGroups:
+    """Groups of `num_passages` documents, drawn from a mixture of sources.
+
+    `sample(index, epoch=...)` depends on its arguments and the seed alone, not on what was called before, in which
+    process or worker; a group's documents depend on the seed, the epoch and the id of its query. (A source of a weight
+    other than 1 counts its own epochs: how often the group came before.) May be pickled, and used after a fork.
+    """
+
+    def __init__(
+        self, sources: Sequence[MixedSource], *, negatives: NegativesConfig, num_positives: int, seed: int
+    ) -> None:
+        self._sources = tuple(sources)
+        self._negatives = negatives
+        self._num_positives = num_positives
+        self._seed = seed
+        self._ends = np.cumsum([source.num_turns for source in self._sources], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return how many groups an epoch has."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def num_passages(self) -> int:
+        """Documents of every sampled group, `N`."""
+        return self._num_positives + self._negatives.num
+
+    @property
+    def has_teacher_scores(self) -> bool:
+        """Whether every group has a teacher's scores."""
+        return all(bool(source.store.has_scores()[source.order].all()) for source in self._sources)
+
+    def sample(self, index: int, *, epoch: int) -> TrainingGroup:
+        """Return the group of an index in an epoch, with `num_passages` documents, positives first.
+
+        Raises:
+            DataError: If it has too few negatives, and there are none to fill up with or `when_too_few` is `"error"`.
+        """
+        at, turn = self._locate(index)
+        source = self._sources[at]
+        row, visits = source.group_at(turn, epoch)
+        store, group = source.store, source.store.group(row)
+        stream = hash_text(f"{self._seed} {visits} {group.query_id}")
+        keys, known = store.document_keys(group.rows), store.known_positives(group)
+        positives = rotated(group.num_positives, self._num_positives, visits)
+        usable = np.array([i for i in range(group.num_positives, len(keys)) if int(keys[i]) not in known], np.int64)
+        num = self.num_passages - len(positives)
+        sampling = self._negatives.sampling
+        negatives = usable[choose_negatives(len(usable), num, sampling=sampling, epoch=visits, stream=stream)]
+        chosen = np.concatenate([positives, negatives])
+        fill: list[Document] = []
+        if len(negatives) < num:
+            self._check_may_fill(group, len(usable), num)
+            taken = known | {int(key) for key in keys[negatives]}
+            fill = list(islice(self._documents_elsewhere(at, taken, stream), num - len(negatives)))
+            if len(negatives) + len(fill) < num:
+                found = f"{len(usable)} negatives and {len(fill)} documents of other queries, {num} are wanted"
+                raise DataError(f"query {group.query_id!r}: {found}", path=group.path, line=group.line)
+        return _training_group(store, group, chosen, fill)
+
+    def _check_may_fill(self, group: StoredGroup, found: int, wanted: int) -> None:
+        if self._negatives.when_too_few == "error":
+            advice = "lower negatives.num, or set negatives.when_too_few: fill"
+        elif group.scores is not None:
+            advice = "a document of another query has no teacher score: lower negatives.num"
+        else:
+            return
+        message = f"query {group.query_id!r} has {found} negatives, {wanted} are wanted: {advice}"
+        raise DataError(message, path=group.path, line=group.line)
+
+    def _documents_elsewhere(self, at: int, taken: set[int], stream: int) -> Iterator[Document]:
+        """Yield documents of other queries, none that is taken and none twice; first those of the same source."""
+        for source in (self._sources[at], *self._sources[:at], *self._sources[at + 1 :]):
+            store, before = source.store, -1
+            while len(taken) != before:  # a round takes at most one document of each group
+                before = len(taken)
+                for index in walk(stream, len(store)):
+                    row = _first_free(store, store.group(index).rows, taken, stream)
+                    if row is not None:
+                        yield store.document(row)
+
+    def full(self, index: int) -> TrainingGroup:
+        """Return a group with all its documents, positives first; what a dev set is judged on."""
+        at, turn = self._locate(index)
+        store = self._sources[at].store
+        group = store.group(self._sources[at].group_at(turn, 0)[0])
+        return _training_group(store, group, np.arange(len(group.rows)), [])
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"group {index} of {len(self)}")
+        at = int(np.searchsorted(self._ends, index, side="right"))
+        return at, index - (int(self._ends[at - 1]) if at else 0)
+
+
+def _first_free(store: GroupStore, rows: npt.NDArray[np.int64], taken: set[int], stream: int) -> int | None:
+    """Return the first document, in an order that the stream decides, that is not taken yet, and take it."""
+    keys = store.document_keys(rows)
+    for position in shuffled(stream, len(rows)):
+        key = int(keys[position])
+        if key not in taken:
+            taken.add(key)
+            return int(rows[position])
+    return None
+
+
+def _training_group(
+    store: GroupStore, group: StoredGroup, chosen: npt.NDArray[np.int64], fill: Sequence[Document]
+) -> TrainingGroup:
+    documents = (*(store.document(int(row)) for row in group.rows[chosen]), *fill)
+    labels = (*(group.grades[i] for i in chosen), *(0.0 for _ in fill))
+    scores = None if group.scores is None else tuple(group.scores[i] for i in chosen)
+    return TrainingGroup(group.query_id, group.query, documents, labels, scores)

@@ -1,0 +1,184 @@
+"""Groups that hold their texts: JSON lines, a JSON list, or `{"data": [...]}`, one group a row.
+
+    {"query": "...", "positives": ["..."], "negatives": ["...", {"text": "...", "title": "..."}]}
+    {"query": "...", "positives": [{"text": "...", "image": "page.png", "score": 9.1}], "negatives": []}
+    {"query": "...", "documents": ["...", "..."], "scores": [8.2, -3.0], "labels": [1, 0]}
+
+The field names of NeMo AutoModel (`question`, `pos_doc`, `neg_doc`, `question_id`) are taken too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crossrank.data.groups.config import SourceConfig
+from crossrank.data.groups.report import BadLines, Kind, Problems
+from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
+from crossrank.data.records import document_from_record, json_kind, read_json_objects, record_id
+from crossrank.data.text import display_name, open_binary, read_lines, reading
+from crossrank.errors import DataError, InputError
+from crossrank.types import Document
+
+QUERY_KEYS = ("query", "question")
+ID_KEYS = ("query_id", "question_id", "qid")
+POSITIVE_KEYS = ("positives", "positive", "pos_doc", "pos")
+NEGATIVE_KEYS = ("negatives", "negative", "neg_doc", "neg")
+
+
+def read_inline_groups(source: SourceConfig, writer: StoreWriter) -> None:
+    """Write the groups of a file whose rows hold their texts.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    path = Path(source.path)
+    name = display_name(path)
+    for line, row in read_rows(path, writer.problems):
+        try:
+            writer.add_group(_group(row, name, line, writer))
+        except InputError as error:
+            writer.problems.add(Kind.malformed, str(error), name, line)
+
+
+def read_rows(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield each JSON object of a file with its line, or with its number in the list where the file is one value.
+
+    Raises:
+        DataError: If the file cannot be read, or is one JSON value and broken.
+    """
+    name = display_name(path)
+    if path.name.lower().removesuffix(".gz").endswith(".json"):
+        for number, row in enumerate(_rows_of(load_json(path), name), start=1):
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                problems.add(Kind.malformed, f"expected a JSON object, found {json_kind(row)}", name, number)
+        return
+    for line, row in read_json_objects(read_lines(path), name, BadLines(problems=problems)):
+        yield line.number, row
+
+
+def load_json(path: Path) -> Any:
+    """Return the value of a JSON file.
+
+    Raises:
+        DataError: If it cannot be read; names the line.
+    """
+    name = display_name(path)
+    with reading(name), open_binary(path) as stream:
+        try:
+            return json.load(stream)
+        except json.JSONDecodeError as error:
+            raise DataError(f"malformed JSON: {error.msg}", path=name, line=error.lineno) from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"malformed JSON: {error}", path=name) from error
+
+
+def _rows_of(value: Any, name: str) -> list[Any]:
+    rows = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(rows, list):
+        raise DataError("expected a list of groups, or an object whose 'data' is one", path=name)
+    return rows
+
+
+def _group(row: Mapping[str, Any], path: str, line: int, writer: StoreWriter) -> NewGroup:
+    query = first_field(row, QUERY_KEYS)
+    if not isinstance(query, str):
+        raise InputError(f"the query must be a string, not {json_kind(query)}")
+    if "documents" in row:
+        entries = _judged_entries(row, path, writer)
+    else:
+        positives = _entries(first_field(row, POSITIVE_KEYS), path, writer)
+        negatives = _entries(first_field(row, NEGATIVE_KEYS), path, writer)
+        entries = [*(entry._replace(grade=1.0) for entry in positives), *negatives]
+    return NewGroup(query_id(row), query, tuple(entries), path, line)
+
+
+def first_field(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return the value of the first field that is there.
+
+    Raises:
+        InputError: If none is.
+    """
+    for name in names:
+        if name in row:
+            return row[name]
+    raise InputError(f"no {names[0]!r} among the fields ({', '.join(map(repr, row)) or 'there are none'})")
+
+
+def query_id(row: Mapping[str, Any]) -> str | None:
+    """Return the key of a row's query, or None where it has none.
+
+    Raises:
+        InputError: If it is neither a string nor a whole number.
+    """
+    return record_id({"id": next((row[key] for key in ID_KEYS if key in row), None)})
+
+
+def finite(value: Any, what: str) -> float:
+    """Return a number.
+
+    Raises:
+        InputError: If it is none, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{what} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _judged_entries(row: Mapping[str, Any], path: str, writer: StoreWriter) -> list[Entry]:
+    """Return the entries of a row with `documents` and `labels`, `scores` or both; the best score is the positive."""
+    entries = _entries(row["documents"], path, writer)
+    for name in ("labels", "scores"):
+        if name in row and (not isinstance(row[name], list) or len(row[name]) != len(entries)):
+            raise InputError(f"{name!r} must be a list of one number a document, {len(entries)} in all")
+    if "scores" in row:
+        scores = [finite(value, "a score") for value in row["scores"]]
+        entries = [entry._replace(score=score) for entry, score in zip(entries, scores, strict=True)]
+    if "labels" in row:
+        grades = [finite(value, "a label") for value in row["labels"]]
+        return [entry._replace(grade=grade) for entry, grade in zip(entries, grades, strict=True)]
+    if not entries or any(entry.score is None for entry in entries):
+        raise InputError("'documents' need 'labels', or 'scores', or both")
+    ordered = sorted(entries, key=lambda entry: -(entry.score or 0.0))
+    return [ordered[0]._replace(grade=1.0), *ordered[1:]]
+
+
+def _entries(value: Any, path: str, writer: StoreWriter) -> list[Entry]:
+    documents = value if isinstance(value, list) else [value]
+    return [_entry(document, path, writer) for document in documents]
+
+
+def _entry(value: Any, path: str, writer: StoreWriter) -> Entry:
+    if isinstance(value, str):
+        return writer.add_document(Document(value))
+    if not isinstance(value, dict):
+        raise InputError(f"a document must be a string or an object, not {json_kind(value)}")
+    image = image_reference(value["image"], Path(path).parent) if value.get("image") else None
+    if value.get("image") and "text" not in value:
+        value = {**value, "text": ""}
+    document = document_from_record(value)
+    score = None if value.get("score") is None else finite(value["score"], "a score")
+    return writer.add_document(Document(document.text, document.title, document.id), image)._replace(score=score)
+
+
+def image_reference(value: Any, folder: Path) -> str:
+    """Return a path that can be opened from anywhere, or the data URL that was given.
+
+    Raises:
+        InputError: If it is neither, or there is no such file.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"'image' must be a path or a data URL, not {json_kind(value)}")
+    if value.startswith("data:"):
+        return value
+    if value.startswith(("http://", "https://")):
+        raise InputError(f"the image {value!r} is an address, and nothing is fetched: give a file")
+    path = folder.resolve() / value
+    if not path.is_file():
+        raise InputError(f"no image file {path}")
+    return str(path)

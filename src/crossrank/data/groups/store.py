@@ -1,0 +1,355 @@
+"""The groups of one source as Arrow files: written once, checked while written, then read by row number.
+
+A store is a folder:
+
+    documents.arrow   text, title, id and image of every document
+    groups.arrow      a group a row: its documents as row numbers, positives first, with grades and teacher scores
+    *.u64             hashes: of each document, of each query's id and of its text
+    kept.i64          the rows of groups.arrow that are used; the others are bad
+    store.json        the files that were read, and the problems that were found
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.data.groups.report import Kind, Problems
+from crossrank.data.groups.sampling import Keys, hash_text
+from crossrank.data.groups.tables import Table, TableWriter, import_pyarrow, map_numbers
+from crossrank.types import Document
+
+STORE_FILE = "store.json"
+_IDS, _QUERIES, _DOCUMENTS = "ids.u64", "queries.u64", "documents.u64"
+_KEPT = "kept.i64"
+
+
+def text_key(text: str) -> int:
+    """Return a hash that is the same for texts that differ in case and white space alone."""
+    return hash_text(" ".join(text.split()).casefold())
+
+
+EMPTY_KEY = text_key("")
+
+
+class Entry(NamedTuple):
+    """A document of a group while the store is written.
+
+    Attributes:
+        row: Its row in the store.
+        key: The hash of its content.
+        grade: Above 0 for a positive.
+        score: The teacher's, or None.
+    """
+
+    row: int
+    key: int
+    grade: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class NewGroup:
+    """A group as a reader found it.
+
+    Attributes:
+        query_id: None where the data has none; the file and the line stand for it.
+        query: The text.
+        entries: Its documents: positives and negatives, the hardest negative first.
+        path: The file.
+        line: The line, counted from 1.
+    """
+
+    query_id: str | None
+    query: str
+    entries: tuple[Entry, ...]
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class StoredGroup:
+    """A group of a store.
+
+    Attributes:
+        query_id: The key of the query.
+        query: The text.
+        rows: Row numbers of its documents, positives first.
+        grades: Of the documents.
+        scores: The teacher's, or None.
+        num_positives: How many are positives.
+        path: The file that it came from.
+        line: The line there.
+    """
+
+    query_id: str
+    query: str
+    rows: npt.NDArray[np.int64]
+    grades: tuple[float, ...]
+    scores: tuple[float, ...] | None
+    num_positives: int
+    path: str
+    line: int
+
+
+class StoreWriter:
+    """Writes a store; what a reader hands its documents and groups to."""
+
+    def __init__(self, folder: Path) -> None:
+        pyarrow = import_pyarrow()
+        string, floats = pyarrow.string(), pyarrow.list_(pyarrow.float32())
+        documents = {"text": string, "title": string, "id": string, "image": string, "image_bytes": pyarrow.binary()}
+        groups = {
+            "query_id": string,
+            "query": string,
+            "rows": pyarrow.list_(pyarrow.int64()),
+            "grades": floats,
+            "scores": floats,
+            "num_positives": pyarrow.int32(),
+            "file": pyarrow.int32(),
+            "line": pyarrow.int64(),
+        }
+        self.problems = Problems()
+        self._folder = folder
+        self._files: dict[str, int] = {}
+        self._stack = ExitStack()
+        self._documents = self._table("documents.arrow", documents)
+        self._groups = self._table("groups.arrow", groups)
+        self._keys = {name: self._open(name) for name in (_IDS, _QUERIES, _DOCUMENTS)}
+
+    def _table(self, name: str, fields: Mapping[str, Any]) -> TableWriter:
+        schema = import_pyarrow().schema(list(fields.items()))
+        return self._stack.enter_context(TableWriter(self._folder / name, schema))
+
+    def _open(self, name: str) -> IO[bytes]:
+        return self._stack.enter_context((self._folder / name).open("wb"))
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            _finish(self._folder, list(self._files), self.problems)
+
+    def add_document(self, document: Document, image: str | bytes | None = None) -> Entry:
+        """Write a document; return it as an entry of grade 0."""
+        key = _document_key(document, image)
+        path, data = (None, image) if isinstance(image, bytes) else (image, None)
+        size = len(document.text) + len(document.title or "") + len(image or "") + 32
+        row = self._documents.add((document.text, document.title, document.id, path, data), size=size)
+        self._keys[_DOCUMENTS].write(key.to_bytes(8, "little"))
+        return Entry(row, key, 0.0)
+
+    def add_group(self, group: NewGroup) -> None:
+        """Check a group and write it; a bad one is reported and left out."""
+        entries = self._check(group)
+        if entries is None:
+            return
+        query_id = group.query_id or f"{Path(group.path).name}:{group.line}"
+        scored = all(entry.score is not None for entry in entries)
+        row = (
+            query_id,
+            group.query,
+            [entry.row for entry in entries],
+            [max(entry.grade, 0.0) for entry in entries],
+            [entry.score for entry in entries] if scored else None,
+            sum(entry.grade > 0 for entry in entries),
+            self._files.setdefault(group.path, len(self._files)),
+            group.line,
+        )
+        self._groups.add(row, size=len(query_id) + len(group.query) + 16 * len(entries) + 32)
+        self._keys[_IDS].write(hash_text(query_id).to_bytes(8, "little"))
+        self._keys[_QUERIES].write(text_key(group.query).to_bytes(8, "little"))
+
+    def _check(self, group: NewGroup) -> list[Entry] | None:
+        """Return the documents of a group, positives first and each once, or None where it cannot be used."""
+
+        def report(kind: Kind, message: str) -> None:
+            self.problems.add(kind, message, group.path, group.line)
+
+        if not group.query.strip():
+            return report(Kind.empty_text, "the query is empty")
+        if any(entry.key == EMPTY_KEY for entry in group.entries):
+            return report(Kind.empty_text, "a document is empty")
+        positives = _distinct(sorted((e for e in group.entries if e.grade > 0), key=lambda entry: -entry.grade))
+        if not positives:
+            return report(Kind.no_positive, "no positive document")
+        negatives = _distinct(e for e in group.entries if e.grade <= 0)
+        both = positives.keys() & negatives.keys()
+        if both:
+            report(
+                Kind.positive_among_negatives, f"{len(both)} document(s) stand among the positives and the negatives"
+            )
+        repeated = len(group.entries) - len(positives) - len(negatives)
+        if repeated:
+            report(Kind.repeated_document, f"{repeated} document(s) come more than once; each counts once")
+        return [*positives.values(), *(entry for key, entry in negatives.items() if key not in both)]
+
+
+def _distinct(entries: Iterable[Entry]) -> dict[int, Entry]:
+    found: dict[int, Entry] = {}
+    for entry in entries:
+        found.setdefault(entry.key, entry)
+    return found
+
+
+def _document_key(document: Document, image: str | bytes | None) -> int:
+    key = text_key(f"{document.title or ''} {document.text}")
+    return key if image is None else hash_text(f"{key} {image!r}")
+
+
+class GroupStore:
+    """The groups of one source, read from their folder; takes a few bytes of memory a group.
+
+    May be pickled and used after a fork: only the folder travels.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._load()
+
+    def _load(self) -> None:
+        about = json.loads((self.folder / STORE_FILE).read_text(encoding="utf-8"))
+        self.problems = Problems.from_dict(about["problems"])
+        self._files: list[str] = about["files"]
+        self._groups = Table(self.folder / "groups.arrow")
+        self._documents = Table(self.folder / "documents.arrow")
+        self._keys: Keys = map_numbers(self.folder / _DOCUMENTS, np.uint64)
+        self._kept: npt.NDArray[np.int64] = map_numbers(self.folder / _KEPT, np.int64)
+        self._siblings: tuple[Keys, npt.NDArray[np.int64]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of the source, each as often as it stands there."""
+        return len(self._documents)
+
+    def group(self, index: int) -> StoredGroup:
+        """Return a group."""
+        values = self._groups.row(int(self._kept[index]))
+        return StoredGroup(
+            values["query_id"],
+            values["query"],
+            np.array(values["rows"], np.int64),
+            tuple(values["grades"]),
+            None if values["scores"] is None else tuple(values["scores"]),
+            values["num_positives"],
+            self._files[values["file"]],
+            values["line"],
+        )
+
+    def document(self, row: int) -> Document:
+        """Return a document by its row number."""
+        values = self._documents.row(row)
+        image = values["image"] if values["image_bytes"] is None else values["image_bytes"]
+        metadata = {} if image is None else {"image": image}
+        return Document(values["text"], title=values["title"], id=values["id"], metadata=metadata)
+
+    def document_keys(self, rows: npt.NDArray[np.int64]) -> Keys:
+        """Return the hash of the content of each document."""
+        return self._keys[rows]
+
+    def id_keys(self) -> Keys:
+        """Return a hash of each group's query id."""
+        return map_numbers(self.folder / _IDS, np.uint64)[self._kept]
+
+    def query_keys(self) -> Keys:
+        """Return a hash of each group's query text."""
+        return map_numbers(self.folder / _QUERIES, np.uint64)[self._kept]
+
+    def groups_of_query(self, query: str) -> list[int]:
+        """Return the groups that ask the same query."""
+        if self._siblings is None:
+            keys = self.query_keys()
+            order = np.argsort(keys, kind="stable")
+            self._siblings = keys[order], order
+        keys, order = self._siblings
+        key = np.uint64(text_key(query))
+        first, last = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
+        return [int(index) for index in order[first:last]]
+
+    def known_positives(self, group: StoredGroup) -> set[int]:
+        """Return the hashes of all documents that are a positive of a group's query, here or in another group."""
+        others = [self.group(index) for index in self.groups_of_query(group.query)]
+        rows = np.concatenate([other.rows[: other.num_positives] for other in (group, *others)])
+        return {int(key) for key in self.document_keys(rows)}
+
+    def num_positives(self) -> npt.NDArray[np.int64]:
+        """Return how many positives each group has."""
+        numbers = [batch.column("num_positives").to_numpy() for batch in self._groups.batches()]
+        return np.concatenate([np.zeros(0, np.int64), *numbers])[self._kept]
+
+    def num_negatives(self) -> npt.NDArray[np.int64]:
+        """Return how many negatives each group has."""
+        sizes = [batch.column("rows").value_lengths().to_numpy() for batch in self._groups.batches()]
+        return np.concatenate([np.zeros(0, np.int64), *sizes])[self._kept] - self.num_positives()
+
+    def positive_keys(self) -> Keys:
+        """Return the hash of the content of every positive."""
+        found = [np.zeros(0, np.uint64)]
+        for batch in self._groups.batches():
+            sizes = batch.column("rows").value_lengths().to_numpy()
+            places = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            first = places < np.repeat(batch.column("num_positives").to_numpy(), sizes)
+            found.append(self._keys[batch.column("rows").flatten().to_numpy()[first]])
+        return np.concatenate(found)
+
+    def has_scores(self) -> npt.NDArray[np.bool_]:
+        """Return which groups have teacher scores."""
+        valid = [batch.column("scores").is_valid().to_numpy(zero_copy_only=False) for batch in self._groups.batches()]
+        return np.concatenate([np.zeros(0, np.bool_), *valid])[self._kept]
+
+
+def _finish(folder: Path, files: list[str], problems: Problems) -> None:
+    """Check what only the whole source shows, and write `store.json`."""
+    ids = map_numbers(folder / _IDS, np.uint64)
+    order = np.argsort(ids, kind="stable")
+    repeated = np.sort(order[1:][ids[order[1:]] == ids[order[:-1]]])
+    np.delete(np.arange(len(ids), dtype=np.int64), repeated).tofile(folder / _KEPT)
+    groups = Table(folder / "groups.arrow")
+    for row in repeated:
+        values = groups.row(int(row))
+        message = f"the query id {values['query_id']!r} stands for another group above"
+        problems.add(Kind.duplicate_id, message, files[values["file"]], values["line"])
+    _write_about(folder, files, problems)
+    _check_repeated_queries(GroupStore(folder), problems)
+    _write_about(folder, files, problems)
+
+
+def _write_about(folder: Path, files: list[str], problems: Problems) -> None:
+    about = {"files": files, "problems": problems.to_dict()}
+    (folder / STORE_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_repeated_queries(store: GroupStore, problems: Problems) -> None:
+    """Report queries that several groups ask, and negatives that another of them has as a positive."""
+    keys = store.query_keys()
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    for index in np.flatnonzero(counts[inverse] > 1):
+        group = store.group(int(index))
+        others = [other for other in store.groups_of_query(group.query) if other != index]
+        if others[0] < index:
+            problems.add(Kind.repeated_query, "the same query as in another row", group.path, group.line)
+        negatives = store.document_keys(group.rows[group.num_positives :])
+        if not store.known_positives(group).isdisjoint(map(int, negatives)):
+            message = "a negative is a positive of the same query in another row"
+            problems.add(Kind.positive_among_negatives, message, group.path, group.line)
