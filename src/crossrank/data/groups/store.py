@@ -178,19 +178,17 @@ class StoreWriter:
         def report(kind: Kind, message: str) -> None:
             self.problems.add(kind, message, group.path, group.line)
 
-        if not group.query.strip():
-            return report(Kind.empty_text, "the query is empty")
-        if any(entry.key == EMPTY_KEY for entry in group.entries):
-            return report(Kind.empty_text, "a document is empty")
+        if not group.query.strip() or any(entry.key == EMPTY_KEY for entry in group.entries):
+            report(Kind.empty_text, "a document is empty" if group.query.strip() else "the query is empty")
+            return None
         positives = _distinct(sorted((e for e in group.entries if e.grade > 0), key=lambda entry: -entry.grade))
         if not positives:
-            return report(Kind.no_positive, "no positive document")
+            report(Kind.no_positive, "no positive document")
+            return None
         negatives = _distinct(e for e in group.entries if e.grade <= 0)
         both = positives.keys() & negatives.keys()
         if both:
-            report(
-                Kind.positive_among_negatives, f"{len(both)} document(s) stand among the positives and the negatives"
-            )
+            report(Kind.positive_among_negatives, f"{len(both)} document(s) are both a positive and a negative")
         repeated = len(group.entries) - len(positives) - len(negatives)
         if repeated:
             report(Kind.repeated_document, f"{repeated} document(s) come more than once; each counts once")
