@@ -1,4 +1,4 @@
-"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`."""
+"""The command line's front door: every command is a file of this folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.evaluate import evaluate
+from crossrank.cli.data import data
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export
 from crossrank.cli.info import info
@@ -39,3 +40,4 @@ app.command()(evaluate)
 app.command()(models)
 app.command()(info)
 app.command()(export)
+app.add_typer(data, name="data")

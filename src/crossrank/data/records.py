@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ DEFAULT_TEXT_COLUMN = "text"
 ID_KEYS = ("id", "_id")
 # The largest limit that every platform takes; a field is a document and may be long.
 CSV_FIELD_LIMIT = 2**31 - 1
+ColumnCheck = Callable[[list[str], int | None], None]
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -131,6 +132,29 @@ def csv_documents(
     Raises:
         DataError: If the text column is missing, or, without `skipped`, at the first bad row.
     """
+
+    def check(columns: list[str], line: int | None) -> None:
+        _check_columns(columns, text_column, name, line)
+
+    for _, record in csv_records(lines, name, delimiter=delimiter, check=check, skipped=skipped):
+        yield document_from_record(record, text_column=text_column)
+
+
+def csv_records(
+    lines: Iterable[Line], name: str, *, check: ColumnCheck, delimiter: str = ",", skipped: SkippedLines | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a table with a header line by column, each with the line that it starts on.
+
+    Args:
+        lines: The lines of the file.
+        name: The file, for messages.
+        check: Called with the columns and their line before the first row; may refuse them.
+        delimiter: Between two fields.
+        skipped: Bad rows are counted here and left out. Without it the first one is an error.
+
+    Raises:
+        DataError: If the header is broken, or, without `skipped`, at the first bad row.
+    """
     rows = _csv_rows(lines, name, delimiter)
     header_line, header, error = next(rows, (1, None, None))
     if error:
@@ -138,7 +162,8 @@ def csv_documents(
     if header is None:
         return
     columns = [column.strip() for column in header]
-    _check_columns(columns, text_column, name, header_line)
+    _check_distinct(columns, name, header_line)
+    check(columns, header_line)
     for number, row, error in rows:
         if row is not None and len(row) != len(columns):
             found = f"{len(row)} fields where the header has {len(columns)}"
@@ -147,7 +172,7 @@ def csv_documents(
             assert error is not None
             skip_or_raise(error, skipped)
             continue
-        yield document_from_record(dict(zip(columns, row, strict=True)), text_column=text_column)
+        yield number, dict(zip(columns, row, strict=True))
 
 
 def parquet_documents(
@@ -159,6 +184,31 @@ def parquet_documents(
         DataError: If the file cannot be read or has no text column, or, without `skipped`, at the first bad row.
         MissingExtra: If pyarrow is not installed.
     """
+    name = display_name(path)
+
+    def check(columns: list[str], line: int | None) -> None:
+        _check_columns(columns, text_column, name, line)
+
+    for number, row in parquet_records(path, check=check):
+        try:
+            document = document_from_record(_json_value(row), text_column=text_column)
+        except InputError as problem:
+            skip_or_raise(DataError(f"row {number}: {problem}", path=name), skipped)
+            continue
+        yield document
+
+
+def parquet_records(path: Path, *, check: ColumnCheck) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a Parquet file by column, batch by batch, with their numbers from 1.
+
+    Args:
+        path: The file.
+        check: Called with the columns before the first row; may refuse them.
+
+    Raises:
+        DataError: If the file cannot be read.
+        MissingExtra: If pyarrow is not installed.
+    """
     try:
         import pyarrow
         from pyarrow import parquet
@@ -167,15 +217,11 @@ def parquet_documents(
     name = display_name(path)
     try:
         with reading(name), parquet.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, text_column, name, None)
+            columns = file.schema_arrow.names
+            _check_distinct(columns, name, None)
+            check(columns, None)
             rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            for number, row in enumerate(rows, start=1):
-                try:
-                    document = document_from_record(_json_value(row), text_column=text_column)
-                except InputError as problem:
-                    skip_or_raise(DataError(f"row {number}: {problem}", path=name), skipped)
-                    continue
-                yield document
+            yield from enumerate(rows, start=1)
     except pyarrow.ArrowException as failure:
         raise DataError(f"not a readable Parquet file: {failure}", path=name) from failure
 
@@ -221,10 +267,13 @@ def _csv_rows(
             yield source.first or 1, row, source.error or error
 
 
-def _check_columns(columns: list[str], text_column: str | None, name: str, line: int | None) -> None:
+def _check_distinct(columns: list[str], name: str, line: int | None) -> None:
     repeated = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
     if repeated is not None:
         raise DataError(f"two columns are named {repeated!r}", path=name, line=line)
+
+
+def _check_columns(columns: list[str], text_column: str | None, name: str, line: int | None) -> None:
     wanted = text_column or DEFAULT_TEXT_COLUMN
     if wanted not in columns:
         raise DataError(

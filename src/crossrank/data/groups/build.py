@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from crossrank.data.groups.beir_groups import FirstStage
 from crossrank.data.groups.checks import check_leakage, check_num_negatives, check_num_samples
 from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
@@ -40,40 +42,82 @@ class OpenedGroups:
     problems: Problems
 
 
-def open_groups(config: DataConfig) -> OpenedGroups:
-    """Return the groups of a recipe, all of them checked.
+@dataclass(frozen=True)
+class CheckedData:
+    """The converted sources of a recipe, and what is wrong in them.
+
+    Attributes:
+        train: A store a source.
+        dev: A store a dev source.
+        leaked: For each train store, which of its groups ask a query of dev.
+        problems: What is wrong or worth knowing.
+    """
+
+    train: tuple[GroupStore, ...]
+    dev: tuple[GroupStore, ...]
+    leaked: tuple[npt.NDArray[np.bool_], ...]
+    problems: Problems
+
+
+def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | None = None) -> CheckedData:
+    """Convert and check all sources of a recipe; what is wrong in their rows is collected, not raised.
 
     A source is converted to Arrow files in the cache folder when it is first seen, or has changed since.
 
+    Args:
+        config: The sources, and how they are sampled.
+        first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+
     Raises:
-        DataError: If a source cannot be read; or if anything is wrong in it, unless `on_bad_row` is `"drop"`.
+        DataError: If a source cannot be read at all.
         InputError: If a key of a source does not fit its format.
         MissingExtra: If pyarrow, or what a format needs, is not installed.
     """
     cache = cache_folder(config)
-    train = [open_store(source, cache) for source in config.train]
-    dev = [open_store(source, cache) for source in config.dev]
+    train = tuple(open_store(source, cache, first_stage) for source in config.train)
+    dev = tuple(open_store(source, cache, first_stage) for source in config.dev)
     problems = Problems()
     for source, store in zip((*config.train, *config.dev), (*train, *dev), strict=True):
         problems.merge(store.problems)
         check_num_samples(store, source.num_samples, source.path, problems)
     for store in train:
         check_num_negatives(store, config, problems)
-    leaked = check_leakage(train, dev, problems)
+    return CheckedData(train, dev, check_leakage(train, dev, problems), problems)
+
+
+def open_groups(config: DataConfig, *, first_stage: Callable[[], FirstStage] | None = None) -> OpenedGroups:
+    """Return the groups of a recipe, all of them checked.
+
+    Args:
+        config: The sources, and how they are sampled.
+        first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+
+    Raises:
+        DataError: If a source cannot be read; or if anything is wrong in it, unless `on_bad_row` is `"drop"`.
+        InputError: If a key of a source does not fit its format.
+        MissingExtra: If pyarrow, or what a format needs, is not installed.
+    """
+    checked = check_data(config, first_stage=first_stage)
     if config.on_bad_row == "error":
-        problems.raise_errors()
-    sources = [
-        mix_source(store, np.flatnonzero(~leaks), source.weight, source.num_samples, config.seed)
-        for source, store, leaks in zip(config.train, train, leaked, strict=True)
+        checked.problems.raise_errors()
+    train = [
+        _mix(config, source, store, np.flatnonzero(~leaks), weight=source.weight)
+        for source, store, leaks in zip(config.train, checked.train, checked.leaked, strict=True)
     ]
-    for source, mixed in zip(config.train, sources, strict=True):
-        if not len(mixed.order):
-            raise DataError("not a single group can be used", path=source.path)
-    judged = [
-        mix_source(store, np.arange(len(store)), 1.0, source.num_samples, config.seed)
-        for source, store in zip(config.dev, dev, strict=True)
+    # A dev set is gone through once, whatever the weights.
+    dev = [
+        _mix(config, source, store, np.arange(len(store)), weight=1.0)
+        for source, store in zip(config.dev, checked.dev, strict=True)
     ]
-    return OpenedGroups(_groups(config, sources), _groups(config, judged) if judged else None, problems)
+    return OpenedGroups(_groups(config, train), _groups(config, dev) if dev else None, checked.problems)
+
+
+def _mix(
+    config: DataConfig, source: SourceConfig, store: GroupStore, usable: npt.NDArray[np.int64], *, weight: float
+) -> MixedSource:
+    if not len(usable):
+        raise DataError("not a single group can be used", path=source.path)
+    return mix_source(store, usable, weight=weight, num_samples=source.num_samples, seed=config.seed)
 
 
 def _groups(config: DataConfig, sources: Sequence[MixedSource]) -> TrainingGroups:
@@ -87,7 +131,7 @@ def cache_folder(config: DataConfig) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossrank" / "groups"
 
 
-def open_store(source: SourceConfig, cache: Path) -> GroupStore:
+def open_store(source: SourceConfig, cache: Path, first_stage: Callable[[], FirstStage] | None = None) -> GroupStore:
     """Return the groups of a source, converted where the cache does not hold them yet.
 
     The folder appears in one step: an interrupted conversion leaves nothing that is ever read.
@@ -103,8 +147,8 @@ def open_store(source: SourceConfig, cache: Path) -> GroupStore:
         cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=cache))
         try:
-            with StoreWriter(temporary) as writer:
-                read_source(source, format, writer)
+            with StoreWriter(temporary, positive_from=source.positive_from) as writer:
+                read_source(source, format, writer, first_stage)
             _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -35,7 +35,7 @@ def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problem
 
 def check_leakage(
     train: Sequence[GroupStore], dev: Sequence[GroupStore], problems: Problems
-) -> list[npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.bool_], ...]:
     """Report train queries that stand in dev by their text, and shared positives; return the leaks of each store."""
     dev_queries = _joined([store.query_keys() for store in dev])
     dev_positives = _joined([store.positive_keys() for store in dev])
@@ -51,7 +51,7 @@ def check_leakage(
             message = f"{int(shared.sum())} positives are a positive in dev too"
             problems.add(Kind.shared_positive, message, group.path)
         leaked.append(leaks)
-    return leaked
+    return tuple(leaked)
 
 
 def _joined(keys: Sequence[Keys]) -> Keys:

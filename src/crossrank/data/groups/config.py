@@ -34,6 +34,7 @@ _KEYS_OF_FORMATS: dict[str, tuple[str, ...]] = {
     "depth": ("beir",),
     "queries": ("triples",),
     "collection": ("triples",),
+    "positive_from": ("groups", "beir", "pairs"),
 }
 
 
@@ -53,6 +54,7 @@ class SourceConfig(Section):
         depth: So many candidates of `run` a query, best first.
         queries: For `qid pid pid` triples, the TSV of the queries.
         collection: For `qid pid pid` triples, the TSV of the passages.
+        positive_from: The least grade of a positive, in graded data; a lower grade counts as 0. Above 0 where None.
     """
 
     path: str = Field(min_length=1)
@@ -64,6 +66,7 @@ class SourceConfig(Section):
     depth: int = Field(default=50, ge=1)
     queries: str | None = None
     collection: str | None = None
+    positive_from: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="before")
     @classmethod

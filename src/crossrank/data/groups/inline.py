@@ -1,4 +1,4 @@
-"""Groups that hold their texts: JSON lines, a JSON list, or `{"data": [...]}`, one group a row.
+"""Groups that hold their texts: JSON lines, a JSON list, `{"data": [...]}` or Parquet, one group a row.
 
     {"query": "...", "positives": ["..."], "negatives": ["...", {"text": "...", "title": "..."}]}
     {"query": "...", "positives": [{"text": "...", "image": "page.png", "score": 9.1}], "negatives": []}
@@ -9,7 +9,6 @@ The field names of NeMo AutoModel (`question`, `pos_doc`, `neg_doc`, `question_i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.report import BadLines, Kind, Problems
 from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
-from crossrank.data.records import document_from_record, json_kind, read_json_objects, record_id
-from crossrank.data.text import display_name, open_binary, read_lines, reading
-from crossrank.errors import DataError, InputError
+from crossrank.data.json_stream import stream_json
+from crossrank.data.records import document_from_record, json_kind, parquet_records, read_json_objects, record_id
+from crossrank.data.text import display_name, read_lines
+from crossrank.errors import InputError
 from crossrank.types import Document
 
 QUERY_KEYS = ("query", "question")
@@ -41,48 +41,39 @@ def read_inline_groups(source: SourceConfig, writer: StoreWriter) -> None:
         try:
             writer.add_group(_group(row, name, line, writer))
         except InputError as error:
-            writer.problems.add(Kind.malformed, str(error), name, line)
+            writer.problems.add_row(error, name, line)
 
 
 def read_rows(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield each JSON object of a file with its line, or with its number in the list where the file is one value.
+    """Yield the rows of JSON lines, of a JSON list or of Parquet, each with its line (in Parquet: its number).
 
     Raises:
         DataError: If the file cannot be read, or is one JSON value and broken.
     """
     name = display_name(path)
-    if path.name.lower().removesuffix(".gz").endswith(".json"):
-        for number, row in enumerate(_rows_of(load_json(path), name), start=1):
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind == ".parquet":
+        yield from parquet_records(path, check=lambda columns, line: None)
+    elif kind == ".json":
+        for key, line, row in stream_json(path):
+            if key not in (None, "data"):
+                continue
             if isinstance(row, dict):
-                yield number, row
+                yield line, row
             else:
-                problems.add(Kind.malformed, f"expected a JSON object, found {json_kind(row)}", name, number)
-        return
-    for line, row in read_json_objects(read_lines(path), name, BadLines(problems=problems)):
-        yield line.number, row
+                problems.add(Kind.malformed, f"expected a JSON object, found {json_kind(row)}", name, line)
+    else:
+        yield from read_jsonl(path, problems)
 
 
-def load_json(path: Path) -> Any:
-    """Return the value of a JSON file.
+def read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the objects of JSON lines, each with its line; bad lines are reported.
 
     Raises:
-        DataError: If it cannot be read; names the line.
+        DataError: If the file cannot be read.
     """
-    name = display_name(path)
-    with reading(name), open_binary(path) as stream:
-        try:
-            return json.load(stream)
-        except json.JSONDecodeError as error:
-            raise DataError(f"malformed JSON: {error.msg}", path=name, line=error.lineno) from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"malformed JSON: {error}", path=name) from error
-
-
-def _rows_of(value: Any, name: str) -> list[Any]:
-    rows = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(rows, list):
-        raise DataError("expected a list of groups, or an object whose 'data' is one", path=name)
-    return rows
+    for line, row in read_json_objects(read_lines(path), display_name(path), BadLines(problems=problems)):
+        yield line.number, row
 
 
 def _group(row: Mapping[str, Any], path: str, line: int, writer: StoreWriter) -> NewGroup:
@@ -93,6 +84,8 @@ def _group(row: Mapping[str, Any], path: str, line: int, writer: StoreWriter) ->
         entries = _judged_entries(row, path, writer)
     else:
         positives = _entries(first_field(row, POSITIVE_KEYS), path, writer)
+        if not positives:
+            raise InputError("there is no positive")
         negatives = _entries(first_field(row, NEGATIVE_KEYS), path, writer)
         entries = [*(entry._replace(grade=1.0) for entry in positives), *negatives]
     return NewGroup(query_id(row), query, tuple(entries), path, line)
@@ -159,19 +152,22 @@ def _entry(value: Any, path: str, writer: StoreWriter) -> Entry:
     if not isinstance(value, dict):
         raise InputError(f"a document must be a string or an object, not {json_kind(value)}")
     image = image_reference(value["image"], Path(path).parent) if value.get("image") else None
-    if value.get("image") and "text" not in value:
-        value = {**value, "text": ""}
-    document = document_from_record(value)
+    document = document_from_record({"text": "", **value} if image else value)
     score = None if value.get("score") is None else finite(value["score"], "a score")
-    return writer.add_document(Document(document.text, document.title, document.id), image)._replace(score=score)
+    entry = writer.add_document(Document(document.text, document.title, document.id, image=image))
+    return entry._replace(score=score)
 
 
-def image_reference(value: Any, folder: Path) -> str:
-    """Return a path that can be opened from anywhere, or the data URL that was given.
+def image_reference(value: Any, folder: Path) -> str | bytes:
+    """Return a path that can be opened from anywhere, or the data URL or the bytes that were given.
 
     Raises:
         InputError: If it is neither, or there is no such file.
     """
+    if isinstance(value, dict):  # an image column of the hub: {"bytes": ..., "path": ...}
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
     if not isinstance(value, str):
         raise InputError(f"'image' must be a path or a data URL, not {json_kind(value)}")
     if value.startswith("data:"):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from crossrank.data.text import SkippedLines
-from crossrank.errors import DataError
+from crossrank.errors import DataError, InputError
 
 # Of each kind this many problems are kept to be shown; all are counted.
 MAX_KEPT_PROBLEMS = 10
@@ -37,7 +37,11 @@ class Kind(StrEnum):
         return self not in _WARNINGS
 
 
-_WARNINGS = {Kind.repeated_query, Kind.repeated_document, Kind.shared_positive, Kind.too_few_groups}
+_WARNINGS = {Kind.no_positive, Kind.repeated_query, Kind.repeated_document, Kind.shared_positive, Kind.too_few_groups}
+
+
+class UnknownId(InputError):
+    """A row names a query or a document that is nowhere."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Problems:
         if self.counts[kind] <= MAX_KEPT_PROBLEMS:
             self.examples.append(Problem(kind, message, path, line))
 
+    def add_row(self, error: InputError, path: str, line: int | None) -> None:
+        """Count a row that cannot be used."""
+        self.add(Kind.missing_id if isinstance(error, UnknownId) else Kind.malformed, str(error), path, line)
+
     def merge(self, other: Problems) -> None:
         """Count those of another report too."""
         for kind, count in other.counts.items():
@@ -108,7 +116,9 @@ class Problems:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {
-            "counts": {kind.value: count for kind, count in self.counts.items()},
+            "problems": [
+                {"kind": kind.value, "count": count, "is_error": kind.is_error} for kind, count in self.counts.items()
+            ],
             "examples": [
                 {"kind": p.kind.value, "message": p.message, "path": p.path, "line": p.line} for p in self.examples
             ],
@@ -118,7 +128,7 @@ class Problems:
     def from_dict(cls, values: Mapping[str, Any]) -> Problems:
         """Return what `to_dict` gave."""
         return cls(
-            {Kind(kind): count for kind, count in values["counts"].items()},
+            {Kind(problem["kind"]): problem["count"] for problem in values["problems"]},
             [Problem(Kind(p["kind"]), p["message"], p["path"], p["line"]) for p in values["examples"]],
         )
 

@@ -30,6 +30,7 @@ from crossrank.types import Document
 STORE_FILE = "store.json"
 _IDS, _QUERIES, _DOCUMENTS = "ids.u64", "queries.u64", "documents.u64"
 _KEPT = "kept.i64"
+_DOCUMENT_TABLE, _GROUP_TABLE = "documents.arrow", "groups.arrow"
 
 
 def text_key(text: str) -> int:
@@ -103,7 +104,7 @@ class StoredGroup:
 class StoreWriter:
     """Writes a store; what a reader hands its documents and groups to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, positive_from: float | None = None) -> None:
         pyarrow = import_pyarrow()
         string, floats = pyarrow.string(), pyarrow.list_(pyarrow.float32())
         documents = {"text": string, "title": string, "id": string, "image": string, "image_bytes": pyarrow.binary()}
@@ -119,10 +120,11 @@ class StoreWriter:
         }
         self.problems = Problems()
         self._folder = folder
+        self._positive_from = positive_from
         self._files: dict[str, int] = {}
         self._stack = ExitStack()
-        self._documents = self._table("documents.arrow", documents)
-        self._groups = self._table("groups.arrow", groups)
+        self._documents = self._table(_DOCUMENT_TABLE, documents)
+        self._groups = self._table(_GROUP_TABLE, groups)
         self._keys = {name: self._open(name) for name in (_IDS, _QUERIES, _DOCUMENTS)}
 
     def _table(self, name: str, fields: Mapping[str, Any]) -> TableWriter:
@@ -142,14 +144,21 @@ class StoreWriter:
         if kind is None:
             _finish(self._folder, list(self._files), self.problems)
 
-    def add_document(self, document: Document, image: str | bytes | None = None) -> Entry:
-        """Write a document; return it as an entry of grade 0."""
-        key = _document_key(document, image)
+    def add_document(self, document: Document) -> Entry:
+        """Write a document, whose image is a path, a data URL or bytes; return it as an entry of grade 0."""
+        key = _document_key(document)
+        image = document.image
         path, data = (None, image) if isinstance(image, bytes) else (image, None)
         size = len(document.text) + len(document.title or "") + len(image or "") + 32
         row = self._documents.add((document.text, document.title, document.id, path, data), size=size)
         self._keys[_DOCUMENTS].write(key.to_bytes(8, "little"))
         return Entry(row, key, 0.0)
+
+    def finish_documents(self) -> tuple[Table, Keys]:
+        """Return all documents and the hashes of their contents; none can be added after this."""
+        self._documents.close()
+        self._keys[_DOCUMENTS].close()
+        return Table(self._folder / _DOCUMENT_TABLE), map_numbers(self._folder / _DOCUMENTS, np.uint64)
 
     def add_group(self, group: NewGroup) -> None:
         """Check a group and write it; a bad one is reported and left out."""
@@ -162,7 +171,7 @@ class StoreWriter:
             query_id,
             group.query,
             [entry.row for entry in entries],
-            [max(entry.grade, 0.0) for entry in entries],
+            [entry.grade for entry in entries],
             [entry.score for entry in entries] if scored else None,
             sum(entry.grade > 0 for entry in entries),
             self._files.setdefault(group.path, len(self._files)),
@@ -181,11 +190,12 @@ class StoreWriter:
         if not group.query.strip() or any(entry.key == EMPTY_KEY for entry in group.entries):
             report(Kind.empty_text, "a document is empty" if group.query.strip() else "the query is empty")
             return None
-        positives = _distinct(sorted((e for e in group.entries if e.grade > 0), key=lambda entry: -entry.grade))
+        entries = [entry if self._is_positive(entry) else entry._replace(grade=0.0) for entry in group.entries]
+        positives = _distinct(sorted((e for e in entries if e.grade > 0), key=lambda entry: -entry.grade))
         if not positives:
-            report(Kind.no_positive, "no positive document")
+            report(Kind.no_positive, "no document is relevant: the query is left out")
             return None
-        negatives = _distinct(e for e in group.entries if e.grade <= 0)
+        negatives = _distinct(entry for entry in entries if entry.grade == 0)
         both = positives.keys() & negatives.keys()
         if both:
             report(Kind.positive_among_negatives, f"{len(both)} document(s) are both a positive and a negative")
@@ -193,6 +203,9 @@ class StoreWriter:
         if repeated:
             report(Kind.repeated_document, f"{repeated} document(s) come more than once; each counts once")
         return [*positives.values(), *(entry for key, entry in negatives.items() if key not in both)]
+
+    def _is_positive(self, entry: Entry) -> bool:
+        return entry.grade > 0 and (self._positive_from is None or entry.grade >= self._positive_from)
 
 
 def _distinct(entries: Iterable[Entry]) -> dict[int, Entry]:
@@ -202,9 +215,15 @@ def _distinct(entries: Iterable[Entry]) -> dict[int, Entry]:
     return found
 
 
-def _document_key(document: Document, image: str | bytes | None) -> int:
+def _document_key(document: Document) -> int:
     key = text_key(f"{document.title or ''} {document.text}")
-    return key if image is None else hash_text(f"{key} {image!r}")
+    return key if document.image is None else hash_text(f"{key} {document.image!r}")
+
+
+def document_from_row(values: Mapping[str, Any]) -> Document:
+    """Return the document that a row of the document table describes."""
+    image = values["image"] if values["image_bytes"] is None else values["image_bytes"]
+    return Document(values["text"], title=values["title"], id=values["id"], image=image)
 
 
 class GroupStore:
@@ -221,8 +240,8 @@ class GroupStore:
         about = json.loads((self.folder / STORE_FILE).read_text(encoding="utf-8"))
         self.problems = Problems.from_dict(about["problems"])
         self._files: list[str] = about["files"]
-        self._groups = Table(self.folder / "groups.arrow")
-        self._documents = Table(self.folder / "documents.arrow")
+        self._groups = Table(self.folder / _GROUP_TABLE)
+        self._documents = Table(self.folder / _DOCUMENT_TABLE)
         self._keys: Keys = map_numbers(self.folder / _DOCUMENTS, np.uint64)
         self._kept: npt.NDArray[np.int64] = map_numbers(self.folder / _KEPT, np.int64)
         self._siblings: tuple[Keys, npt.NDArray[np.int64]] | None = None
@@ -235,11 +254,6 @@ class GroupStore:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    @property
-    def num_documents(self) -> int:
-        """Documents of the source, each as often as it stands there."""
-        return len(self._documents)
 
     def group(self, index: int) -> StoredGroup:
         """Return a group."""
@@ -257,10 +271,7 @@ class GroupStore:
 
     def document(self, row: int) -> Document:
         """Return a document by its row number."""
-        values = self._documents.row(row)
-        image = values["image"] if values["image_bytes"] is None else values["image_bytes"]
-        metadata = {} if image is None else {"image": image}
-        return Document(values["text"], title=values["title"], id=values["id"], metadata=metadata)
+        return document_from_row(self._documents.row(row))
 
     def document_keys(self, rows: npt.NDArray[np.int64]) -> Keys:
         """Return the hash of the content of each document."""
@@ -301,6 +312,20 @@ class GroupStore:
         sizes = [batch.column("rows").value_lengths().to_numpy() for batch in self._groups.batches()]
         return np.concatenate([np.zeros(0, np.int64), *sizes])[self._kept] - self.num_positives()
 
+    def summary(self) -> dict[str, Any]:
+        """Return how much there is, as plain values; `documents` counts each as often as it stands in the files."""
+        negatives = self.num_negatives()
+        some = negatives if len(negatives) else np.zeros(1, np.int64)
+        spread = {"min": int(some.min()), "max": int(some.max()), "mean": float(some.mean())}
+        return {
+            "groups": len(self),
+            "documents": len(self._documents),
+            "positives": int(self.num_positives().sum()),
+            "negatives": int(negatives.sum()),
+            "negatives_per_group": spread,
+            "teacher_scored": int(self.has_scores().sum()),
+        }
+
     def positive_keys(self) -> Keys:
         """Return the hash of the content of every positive."""
         found = [np.zeros(0, np.uint64)]
@@ -323,7 +348,7 @@ def _finish(folder: Path, files: list[str], problems: Problems) -> None:
     order = np.argsort(ids, kind="stable")
     repeated = np.sort(order[1:][ids[order[1:]] == ids[order[:-1]]])
     np.delete(np.arange(len(ids), dtype=np.int64), repeated).tofile(folder / _KEPT)
-    groups = Table(folder / "groups.arrow")
+    groups = Table(folder / _GROUP_TABLE)
     for row in repeated:
         values = groups.row(int(row))
         message = f"the query id {values['query_id']!r} stands for another group above"

@@ -60,9 +60,10 @@ class TableWriter:
 
     def close(self) -> None:
         """Write what is left and close the file."""
-        self._flush()
-        self._file.close()
-        self._sink.close()
+        if not self._sink.closed:
+            self._flush()
+            self._file.close()
+            self._sink.close()
 
     def __enter__(self) -> TableWriter:
         return self
@@ -83,19 +84,28 @@ class Table:
         pyarrow = import_pyarrow()
         self._file = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self.batches())], dtype=np.int64)
-        self._batches: dict[int, Any] = {}
+        self._columns: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def row(self, number: int) -> dict[str, Any]:
         """Return the values of a row by field."""
+        columns, offset = self._locate(number)
+        return {name: column[offset].as_py() for name, column in columns.items()}
+
+    def value(self, number: int, field: str) -> Any:
+        """Return one value of a row."""
+        columns, offset = self._locate(number)
+        return columns[field][offset].as_py()
+
+    def _locate(self, number: int) -> tuple[dict[str, Any], int]:
         at = int(np.searchsorted(self._starts, number, side="right")) - 1
-        batch = self._batches.get(at)
-        if batch is None:
-            batch = self._batches[at] = self._file.get_batch(at)
-        offset = number - int(self._starts[at])
-        return {name: column[offset].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        columns = self._columns.get(at)
+        if columns is None:
+            batch = self._file.get_batch(at)
+            columns = self._columns[at] = dict(zip(batch.schema.names, batch.columns, strict=True))
+        return columns, number - int(self._starts[at])
 
     def batches(self) -> Iterator[Any]:
         """Yield the record batches, each in memory only where it is read."""
