@@ -12,6 +12,7 @@ from crossrank.cli.data import data
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export
 from crossrank.cli.info import info
+from crossrank.cli.label import label
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
 
@@ -41,3 +42,4 @@ app.command()(models)
 app.command()(info)
 app.command()(export)
 app.add_typer(data, name="data")
+app.add_typer(label, name="label")
