@@ -78,6 +78,7 @@ class Reranker:
         label: int | str | None = None,
         family: str | None = None,
         allow_untrained: bool = False,
+        cutoff_layer: int | None = None,
     ) -> Reranker:
         """Load a checkpoint.
 
@@ -95,6 +96,7 @@ class Reranker:
             family: What kind of reranker it is, as `crossrank models` lists them, where the checkpoint's files do not
                 say it, or instead of what they say.
             allow_untrained: Score even where the checkpoint says that its head is fresh: the scores are then random.
+            cutoff_layer: How many layers are computed, for a checkpoint with a head behind each; all if None.
 
         Raises:
             CheckpointError: If the checkpoint cannot be found, is broken, unsafe or has no trained head.
@@ -102,7 +104,9 @@ class Reranker:
             InputError: If an option is unknown or does not fit.
             MissingExtra: If the checkpoint needs a package that is not installed.
         """
-        checkpoint = open_checkpoint(model, revision=revision, max_length=max_length, label=label, family=family)
+        checkpoint = open_checkpoint(
+            model, revision=revision, max_length=max_length, label=label, family=family, cutoff_layer=cutoff_layer
+        )
         if checkpoint.non_commercial:
             logger.warning("%s: the licence %s forbids commercial use", checkpoint.name, checkpoint.licence)
         encoder = load_encoder(checkpoint)

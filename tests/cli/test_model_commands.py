@@ -137,3 +137,52 @@ def test_export_prints_a_table(crossrank, tiny_checkpoint, tmp_path):
     result = crossrank("export", tiny_checkpoint("bert"), "-o", tmp_path / "fast")
     assert result.exit_code == 0
     assert "max_abs_error" in result.stdout and "kendall_tau" in result.stdout
+
+
+def test_info_says_which_path_a_language_model_takes_and_why(crossrank, tiny_language_model):
+    folder = tiny_language_model("qwen3")
+    refused = crossrank("info", folder)
+    assert refused.exit_code == 1
+    assert "give family=, one of qwen3_reranker, ctxl_rerank_v2" in " ".join(refused.stderr.split())
+    facts = json.loads(crossrank("info", folder, "--family", "ctxl_rerank_v2", "--json").stdout)
+    assert facts["chosen_because"] == "family='ctxl_rerank_v2' was asked for"
+    assert facts["licence"] == "CC-BY-NC-SA-4.0 (non-commercial)"
+    assert facts["template"]["pieces"][0].endswith("<Query> {query}{instruction} ??")
+    assert facts["engine"] == "torch: ctxl_rerank_v2 has no CPU form"
+    facts = json.loads(crossrank("info", tiny_language_model("logit-score"), "--json").stdout)
+    assert facts["chosen_because"] == "modules.json ends in LogitScore"
+    assert facts["template"] == "the chat template of the tokenizer with the instruction 'retrieve passages' by default"
+
+
+def test_licences_are_listed(crossrank, hub_cache):
+    listed = {family["name"]: family for family in json.loads(crossrank("models", "--json").stdout)["families"]}
+    assert listed["jina_reranker_v2"]["non_commercial"] and not listed["qwen3_reranker"]["non_commercial"]
+    assert "CC-BY-NC-4.0 (non-commercial)" in crossrank("models").stdout
+
+
+def test_published_language_models_in_the_cache_are_known_by_their_names(crossrank, hub_cache, tiny_language_model):
+    hub_cache("Qwen/Qwen3-Reranker-0.6B", tiny_language_model("qwen3"))
+    hub_cache("someone/Qwen3-0.6B", tiny_language_model("qwen3"))
+    found = {model["name"]: model for model in json.loads(crossrank("models", "--json").stdout)["models"]}
+    assert found["Qwen/Qwen3-Reranker-0.6B"]["family"] == "qwen3_reranker"
+    assert "someone/Qwen3-0.6B" not in found
+
+
+def test_language_models_have_no_cpu_form(crossrank, tiny_language_model, tmp_path):
+    result = crossrank("export", tiny_language_model("qwen3-seq-cls"), "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "score it with torch" in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_rerank_takes_family_and_instruction(crossrank, tiny_language_model, tmp_path):
+    documents = tmp_path / "documents.txt"
+    documents.write_text("Mars is red.\n\nVenus.\n")
+    options = ("--model", tiny_language_model("qwen3"), "--family", "qwen3_reranker", "--device", "cpu", "--jsonl")
+    plain = crossrank("rerank", "red planet", documents, *options)
+    asked = crossrank("rerank", "red planet", documents, *options, "--instruction", "find planets")
+    scores = [[json.loads(line)["score"] for line in result.stdout.splitlines()] for result in (plain, asked)]
+    assert len(scores[0]) == 2 and scores[0] != scores[1]
+    refused = crossrank("rerank", "red planet", documents, "--instruction", "find planets")
+    assert refused.exit_code == 2
+    assert "no place for an instruction" in refused.stderr

@@ -66,6 +66,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "prompt": settings["prompt"],
         "template": _template(checkpoint),
         "pooling": settings["pooling"] or checkpoint.family.pooling or config.get("classifier_pooling"),
+        "cutoff_layer": checkpoint.cutoff_layer,
         "temperature": settings["temperature"],
         "activation": checkpoint.activation,
         "calibration": settings["calibration"],

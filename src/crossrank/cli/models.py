@@ -63,9 +63,9 @@ def models(as_json: JsonOption = False) -> None:
         [
             (
                 family.name,
-                ", ".join(family.model_types) or _FOUND_BY.get(family.name, "hub name, or --family"),
+                ", ".join(family.model_types) or _FOUND_BY.get(family.name, "hub name, --family"),
                 family.description,
-                describe_licence(family.licence, non_commercial=family.non_commercial) or "the checkpoint's own",
+                describe_licence(family.licence, non_commercial=family.non_commercial) or "its own",
             )
             for family in FAMILIES
         ],
@@ -117,7 +117,7 @@ def _is_loadable(checkpoint: Checkpoint, installed: Mapping[str, bool]) -> bool:
 
 def describe_licence(licence: str | None, *, non_commercial: bool) -> str | None:
     """Return a licence for people; None where it is not known."""
-    return f"{licence}: not for commercial use" if non_commercial else licence
+    return f"{licence} (non-commercial)" if non_commercial else licence
 
 
 def list_files(folder: Path) -> dict[str, int]:

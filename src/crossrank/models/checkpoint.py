@@ -56,6 +56,7 @@ class Checkpoint:
         pad_token_id: What stands after the end in a padded batch.
         uses_segments: Whether the model reads `token_type_ids`; where it does not, they count as 0.
         activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`.
+        cutoff_layer: How many layers are computed, where the family has a head behind each; otherwise None.
         openvino_file: The CPU form of the network, or None.
         base_folder: Where the checkpoint lies that the LoRA adapter in `folder` changes; None without an adapter.
     """
@@ -78,6 +79,7 @@ class Checkpoint:
     pad_token_id: int
     uses_segments: bool
     activation: Activation
+    cutoff_layer: int | None
     openvino_file: Path | None
     base_folder: Path | None = None
 
@@ -99,6 +101,7 @@ def open_checkpoint(
     max_length: int | None = None,
     label: int | str | None = None,
     family: str | None = None,
+    cutoff_layer: int | None = None,
     hub_name: str | None = None,
 ) -> Checkpoint:
     """Find a checkpoint and read everything but its weights.
@@ -109,12 +112,13 @@ def open_checkpoint(
         max_length: Instead of the checkpoint's own limit, or below it.
         label: Which output is the score where the head has several: its index or its name in `id2label`.
         family: Its row in the table of families, where its files do not say it.
+        cutoff_layer: How many layers are computed, for a family with a head behind each.
         hub_name: Where `model` is a folder that was downloaded from the hub: its name there.
 
     Raises:
         CheckpointError: If the checkpoint cannot be found or is broken.
         UnsupportedModel: If it is of a kind that crossrank cannot score.
-        InputError: If `max_length`, `label`, `family` or `revision` does not fit the checkpoint.
+        InputError: If `max_length`, `label`, `family`, `cutoff_layer` or `revision` does not fit the checkpoint.
     """
     name = DEFAULT_MODEL if model is None else str(model)
     folder = find_folder(model, revision)
@@ -198,6 +202,7 @@ def describe_checkpoint(
         activation=settings.activation
         or choice.family.activation
         or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
+        cutoff_layer=_choose_cutoff_layer(cutoff_layer or settings.cutoff_layer, choice.family, config, name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
         base_folder=base_folder,
     )
@@ -372,6 +377,20 @@ def _choose_max_length(
     )
     limits = [limit for limit in (stated, positions) if limit is not None]
     return min(limits, default=_FALLBACK_MAX_LENGTH)
+
+
+def _choose_cutoff_layer(asked: int | None, family: Family, config: Mapping[str, Any], name: str) -> int | None:
+    if family.layout != "layerwise":
+        if asked is not None:
+            raise InputError(f"{name}: {family.name} has one head, behind its last layer: leave cutoff_layer out")
+        return None
+    first, last = config.get("start_layer"), config.get("num_hidden_layers")
+    if not isinstance(first, int) or not isinstance(last, int) or not config.get("head_multi"):
+        raise CheckpointError(f"{name}: config.json must state start_layer, num_hidden_layers and head_multi: true")
+    depth = last if asked is None else asked
+    if isinstance(depth, bool) or not isinstance(depth, int) or not first <= depth <= last:
+        raise InputError(f"cutoff_layer must be a layer of {name} with a head, {first} to {last}, not {depth!r}")
+    return depth
 
 
 def _num_positions(config: Mapping[str, Any], family: Family) -> int | None:

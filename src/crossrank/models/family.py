@@ -8,9 +8,11 @@ from typing import Literal
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.activation import Activation
 
-Layout = Literal["sequence-classification", "modular", "decoder", "causal-lm", "seq2seq", "renamed", "bidirectional"]
+Layout = Literal[
+    "sequence-classification", "modular", "decoder", "causal-lm", "seq2seq", "layerwise", "renamed", "bidirectional"
+]
 # Layouts whose head is one logit, whatever `config.json` says of labels.
-ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq")
+ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq", "layerwise")
 
 
 @dataclass(frozen=True)

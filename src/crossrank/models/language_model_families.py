@@ -5,6 +5,8 @@ They are stated with `family=`, in `crossrank.json`, by `modules.json`, or by an
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.family import Family
 
@@ -117,6 +119,19 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         answers=("Yes",),
         max_length=1024,
         licence="Apache-2.0 (the terms of Gemma may apply as well)",
+    ),
+    Family(
+        "bge_reranker_minicpm_layerwise",
+        (),
+        ("LayerWiseMiniCPMForCausalLM",),
+        "bge-reranker-v2-minicpm-layerwise; cutoff_layer says how many layers are computed",
+        "last position of layer k -> norm -> head k",
+        layout="layerwise",
+        pooling="last",
+        reads_segments=False,
+        template=replace(_BGE_GEMMA, pieces=("<s>", *_BGE_GEMMA.pieces[1:])),
+        max_length=1024,
+        licence="Apache-2.0",
     ),
     Family(
         "mxbai_rerank_v2",

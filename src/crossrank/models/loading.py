@@ -34,6 +34,10 @@ def load_scorer(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Modul
             from crossrank.models.causal_lm import load_decoder_classifier
 
             return load_decoder_classifier(checkpoint, dtype=dtype)
+        case "layerwise":
+            from crossrank.models.layerwise import load_layerwise
+
+            return load_layerwise(checkpoint, dtype=dtype)
         case "seq2seq":
             from crossrank.models.seq2seq import load_seq2seq
 

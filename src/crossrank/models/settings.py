@@ -93,6 +93,7 @@ class CheckpointSettings(_Section):
         max_length: Most tokens of a pair, special tokens included; None leaves it to the tokenizer and the model.
         pooling: Which position the head reads, `"cls"`, `"mean"` or `"last"`, or `"avg"` as bidirectional decoders name
             the mean; None leaves it to the model's own files. A value that contradicts them is an error.
+        cutoff_layer: How many layers are computed, for families with a head behind each; None is all.
         temperature: The raw logits of the network are divided by it before anything else reads them.
         activation: What makes a probability of a logit, `"sigmoid"` or `"identity"`; None leaves it to the rule of
             sentence-transformers.
@@ -109,6 +110,7 @@ class CheckpointSettings(_Section):
     template: SequenceTemplate | None = None
     max_length: int | None = Field(default=None, ge=8)
     pooling: Literal["cls", "mean", "avg", "last"] | None = None
+    cutoff_layer: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     activation: Literal["sigmoid", "identity"] | None = None
     calibration: Calibration | None = None
