@@ -52,7 +52,7 @@ def save_tiny_language_model(kind: str, folder: Path) -> None:
             _save_decoder(kind, folder)
 
 
-def train_byte_level(special: list[str]) -> Any:
+def train_byte_level(special: list[str], **named: str) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -66,17 +66,19 @@ def train_byte_level(special: list[str]) -> Any:
     trainer = trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(SENTENCES * 3, trainer)
     tokenizer.add_special_tokens(special)
-    named = {"pad_token": special[0], "eos_token": special[0]} | ({"bos_token": "<bos>"} if "<bos>" in special else {})
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{"pad_token": special[0], "eos_token": special[0]} | named
+    )
 
 
 def _save_decoder(kind: str, folder: Path) -> None:
     import torch
     import transformers
 
-    tokenizer = train_byte_level(
-        ["<pad>", "<bos>"] if kind == "gemma" else ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    )
+    if kind == "gemma":
+        tokenizer = train_byte_level(["<pad>", "<bos>"], bos_token="<bos>")
+    else:
+        tokenizer = train_byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     common = _SIZES | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     match kind:
         case "qwen3" | "qwen3-untied" | "qwen3-seq-cls":

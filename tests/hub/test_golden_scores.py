@@ -1,7 +1,8 @@
 """Scores that other people published for real checkpoints; `pytest -m hub tests/hub` downloads several gigabytes.
 
 Sources: tests/cross_encoder/test_pretrained.py and the docstring of `CrossEncoder` in sentence-transformers (bfloat16
-and float32), the README of FlagEmbedding (float16), the card of Alibaba-NLP/gte-reranker-modernbert-base (float16).
+and float32), the README and the examples of FlagEmbedding (float16), the card of
+Alibaba-NLP/gte-reranker-modernbert-base (float16).
 """
 
 import numpy as np
@@ -99,3 +100,49 @@ def test_the_float16_example_of_the_gte_card():
 def test_a_modular_checkpoint_puts_the_answer_first():
     ranking = load("cross-encoder/ettin-reranker-17m-v1").rank(QUERY, DOCUMENTS)
     assert ranking[0].index == 1
+
+
+CAPITALS = [
+    ("What is the capital of France?", "Paris is the capital of France."),
+    ("What is the capital of France?", "The population of China is over 1.4 billion people."),
+    ("What is the population of China?", "Paris is the capital of France."),
+    ("What is the population of China?", "The population of China is over 1.4 billion people."),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "logits"),
+    [
+        ("BAAI/bge-reranker-v2-gemma", {}, [9.171875, -4.49609375, -5.5234375, 10.2109375]),
+        (
+            "BAAI/bge-reranker-v2-minicpm-layerwise",
+            {"cutoff_layer": 28},
+            [1.939453125, -12.71875, -11.78125, 2.189453125],
+        ),
+    ],
+)
+def test_the_float16_examples_of_flagembedding_for_language_models(name, options, logits):
+    reranker = Reranker.load(name, device="cpu", dtype="float32", **options)
+    np.testing.assert_allclose(reranker.score(CAPITALS), logits, atol=0.1)
+
+
+def test_jina_reranker_v2_by_its_renamed_weights():
+    ranking = load("jinaai/jina-reranker-v2-base-multilingual").rank(QUERY, DOCUMENTS, score_type="probability")
+    scores = [hit.score for hit in sorted(ranking, key=lambda hit: hit.index)]
+    np.testing.assert_allclose(scores, [0.23633, 0.71484, 0.50391, 0.31055], atol=PROBABILITY_TOLERANCE)
+
+
+def test_the_two_forms_of_qwen3_reranker_agree():
+    pairs = [(QUERY, document) for document in DOCUMENTS]
+    published = Reranker.load("Qwen/Qwen3-Reranker-0.6B", family="qwen3_reranker", device="cpu", dtype="float32")
+    converted = load("tomaarsen/Qwen3-Reranker-0.6B-seq-cls")
+    scores = published.score(pairs)
+    assert scores.argmax() == 1
+    np.testing.assert_allclose(converted.score(pairs), scores, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "name", ["mixedbread-ai/mxbai-rerank-base-v2", "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b"]
+)
+def test_a_language_model_puts_the_answer_first(name):
+    assert load(name).rank(QUERY, DOCUMENTS)[0].index == 1

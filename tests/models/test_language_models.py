@@ -225,6 +225,21 @@ def test_a_decoder_with_a_head_takes_the_plain_pair_by_itself(tiny_language_mode
     np.testing.assert_allclose(reranker.score(pairs), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_decoder_whose_files_state_messages_is_prompted_by_its_chat_template(tiny_language_model, tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    from tiny_language_models import CHAT_TEMPLATE
+
+    folder = shutil.copytree(tiny_language_model("qwen3-seq-cls"), tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    CrossEncoder(str(folder), device="cpu").save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    model = CrossEncoder(str(tmp_path / "saved"), device="cpu", model_kwargs={"dtype": torch.float32})
+    reranker = Reranker.load(tmp_path / "saved", device="cpu", dtype="float32")
+    assert reranker.checkpoint.uses_chat_template
+    expected = model.predict(PAIRS, activation_fn=torch.nn.Identity(), batch_size=1)
+    np.testing.assert_allclose(reranker.score(PAIRS), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_padding_token_in_the_text_is_text(tiny_language_model):
     folder = tiny_language_model("qwen3-seq-cls")
     reranker = Reranker.load(folder, device="cpu", dtype="float32")

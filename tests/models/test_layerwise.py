@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     from tiny_language_models import train_byte_level
 
     folder = tmp_path_factory.mktemp("layerwise")
-    tokenizer = train_byte_level(["<unk>", "<s>"])
+    tokenizer = train_byte_level(["<unk>", "<s>"], bos_token="<s>")
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": len(tokenizer)}))
     generator = torch.Generator().manual_seed(0)
@@ -100,7 +100,7 @@ def rows(folder):
         "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
         "prediction of either 'Yes' or 'No'."
     )
-    start = [tokenizer.convert_tokens_to_ids("<s>")]
+    start = [tokenizer.bos_token_id]
     return [start + ids(f"A: {q}") + ids("\n") + ids(f"B: {d}") + ids("\n") + ids(prompt) for q, d in PAIRS]
 
 

@@ -168,3 +168,13 @@ def test_limits_are_those_of_the_reference_unless_stated(copy):
     assert open_checkpoint(folder, family="bge_reranker_gemma", max_length=77).max_length == 77
     write_settings(folder, CheckpointSettings(max_length=200))
     assert open_checkpoint(folder, family="bge_reranker_gemma").max_length == 200
+
+
+def test_a_prompt_begins_with_the_own_token_of_the_tokenizer(copy):
+    folder = copy("gemma")
+    path = folder / "tokenizer_config.json"
+    stated = json.loads(path.read_text())
+    assert open_checkpoint(folder, family="bge_reranker_gemma").template.pieces[:2] == ("<bos>", "A: {query}")
+    for without in ({"bos_token": None}, {"bos_token": stated["pad_token"]}):
+        path.write_text(json.dumps(stated | without))
+        assert open_checkpoint(folder, family="bge_reranker_gemma").template.pieces[0] == "A: {query}"

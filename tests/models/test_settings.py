@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossrank.encoding.prompt import PromptTemplate
+from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import CheckpointError
 from crossrank.models.settings import (
     Calibration,
@@ -17,6 +18,8 @@ from crossrank.models.settings import (
 )
 
 FULL = CheckpointSettings(
+    family="bert",
+    template=SequenceTemplate(("[CLS]", "{instruction}{query} {document}"), instruction="{instruction}: "),
     prompt=PromptTemplate(query="search: {query}", document="{title}\n{text}"),
     max_length=256,
     pooling="cls",

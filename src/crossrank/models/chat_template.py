@@ -22,10 +22,15 @@ _MARKS = {"instruction": "\ue000i\ue001", "query": "\ue000q\ue001", "document": 
 _NOT_FOR_THE_TEMPLATE = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
 
 
-def has_chat_template(folder: Path) -> bool:
-    """Return whether sentence-transformers would put a pair into the chat template of a folder's tokenizer."""
+def has_chat_template(folder: Path, *, if_unstated: bool) -> bool:
+    """Return whether sentence-transformers would put a pair into the chat template of a folder's tokenizer.
+
+    Args:
+        folder: Of the tokenizer.
+        if_unstated: What holds where `sentence_bert_config.json` does not say whether the model reads messages.
+    """
     modalities = read_optional_object(folder / "sentence_bert_config.json").get("modality_config")
-    if isinstance(modalities, Mapping) and "message" not in modalities:
+    if not ("message" in modalities if isinstance(modalities, Mapping) else if_unstated):
         return False
     in_file = (folder / "chat_template.jinja").is_file()
     return in_file or bool(read_optional_object(folder / "tokenizer_config.json").get("chat_template"))

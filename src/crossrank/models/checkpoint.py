@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from crossrank.models.chat_template import has_chat_template, read_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
-from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
+from crossrank.models.language_model_families import BOS_PIECE, LOGIT_SCORE_FAMILY
 from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
 from crossrank.models.resolution import choose_family, find_licence
@@ -165,13 +165,13 @@ def describe_checkpoint(
     licence = find_licence(choice.family, hub_name)
     tokenizer_config = read_optional_object(transformer_folder / "tokenizer_config.json")
     ensemble = read_optional_object(folder / "config_sentence_transformers.json")
-    template = settings.template or choice.family.template
+    in_chat = _uses_chat_template(settings, choice.family, transformer_folder)
     default_prompt = _default_prompt(ensemble)
-    in_chat = template is None and choice.family.name == LOGIT_SCORE_FAMILY and has_chat_template(transformer_folder)
+    template = settings.template or _family_template(choice.family, tokenizer_config)
     if default_prompt and template is None and not in_chat and not (folder / SETTINGS_FILE).is_file():
         # As the CrossEncoder of sentence-transformers does.
-        query = default_prompt + PromptTemplate.query
-        settings = settings.model_copy(update={"prompt": PromptTemplate(query=query)})
+        prompt = PromptTemplate(query=default_prompt + PromptTemplate.query)
+        settings = settings.model_copy(update={"prompt": prompt})
     _check_pooling(settings, choice.family, config, name)
     if base_folder is not None and choice.family.layout != "bidirectional":
         raise UnsupportedModel(
@@ -202,7 +202,7 @@ def describe_checkpoint(
         activation=settings.activation
         or choice.family.activation
         or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
-        cutoff_layer=_choose_cutoff_layer(cutoff_layer or settings.cutoff_layer, choice.family, config, name),
+        cutoff_layer=_choose_cutoff_layer(cutoff_layer, settings, choice.family, config, name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
         base_folder=base_folder,
     )
@@ -256,10 +256,8 @@ def _add_stated_special_tokens(tokenizer: Tokenizer, tokenizer_config: Mapping[s
     """
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     for key, value in tokenizer_config.items():
-        token = value.get("content") if isinstance(value, dict) else value
-        if not key.endswith("_token") or not isinstance(token, str) or token in known:
-            continue
-        if tokenizer.token_to_id(token) is not None:
+        token = _token_text(value) if key.endswith("_token") else None
+        if token is not None and token not in known and tokenizer.token_to_id(token) is not None:
             tokenizer.add_special_tokens([token])
 
 
@@ -305,6 +303,29 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{name}: no config.json in {folder}: is it the folder of a checkpoint?")
     return read_json_object(path)
+
+
+def _family_template(family: Family, tokenizer_config: Mapping[str, Any]) -> SequenceTemplate | None:
+    """Return the prompt of a family with the special tokens of the checkpoint's own tokenizer."""
+    if family.template is None:
+        return None
+    bos, pad = (_token_text(tokenizer_config.get(key)) for key in ("bos_token", "pad_token"))
+    begin = (bos,) if bos is not None and bos != pad else ()
+    pieces = (begin if piece == BOS_PIECE else (piece,) for piece in family.template.pieces)
+    return replace(family.template, pieces=tuple(text for part in pieces for text in part))
+
+
+def _token_text(value: Any) -> str | None:
+    """Return a special token as `tokenizer_config.json` names it, in either of its forms."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None
+
+
+def _uses_chat_template(settings: CheckpointSettings, family: Family, folder: Path) -> bool:
+    if settings.template is not None or family.template is not None:
+        return False
+    is_logit_score = family.name == LOGIT_SCORE_FAMILY
+    return (is_logit_score or family.layout == "decoder") and has_chat_template(folder, if_unstated=is_logit_score)
 
 
 def _default_prompt(ensemble: Mapping[str, Any]) -> str | None:
@@ -379,7 +400,10 @@ def _choose_max_length(
     return min(limits, default=_FALLBACK_MAX_LENGTH)
 
 
-def _choose_cutoff_layer(asked: int | None, family: Family, config: Mapping[str, Any], name: str) -> int | None:
+def _choose_cutoff_layer(
+    asked: int | None, settings: CheckpointSettings, family: Family, config: Mapping[str, Any], name: str
+) -> int | None:
+    asked = settings.cutoff_layer if asked is None else asked
     if family.layout != "layerwise":
         if asked is not None:
             raise InputError(f"{name}: {family.name} has one head, behind its last layer: leave cutoff_layer out")

@@ -5,8 +5,6 @@ They are stated with `family=`, in `crossrank.json`, by `modules.json`, or by an
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.family import Family
 
@@ -30,14 +28,14 @@ _QWEN3 = SequenceTemplate(
     ),
     without_instruction="Given a web search query, retrieve relevant passages that answer the query",
 )
+# Stands for the token with which the tokenizer begins a text; without such a token, or if it also pads, for nothing.
+BOS_PIECE = "{bos}"
 # Source: FlagEmbedding, inference/reranker/decoder_only.
 _BGE_PROMPT = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
     "prediction of either 'Yes' or 'No'."
 )
-_BGE_GEMMA = SequenceTemplate(
-    pieces=("<bos>", "A: {query}", "\n", "B: {document}", "\n", _BGE_PROMPT), query_share=0.75
-)
+_BGE = SequenceTemplate(pieces=(BOS_PIECE, "A: {query}", "\n", "B: {document}", "\n", _BGE_PROMPT), query_share=0.75)
 # Source: mixedbread-ai/mxbai-rerank, mxbai_rerank_v2.py.
 _MXBAI_V2 = SequenceTemplate(
     pieces=(
@@ -115,7 +113,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         layout="causal-lm",
         pooling="last",
         reads_segments=False,
-        template=_BGE_GEMMA,
+        template=_BGE,
         answers=("Yes",),
         max_length=1024,
         licence="Apache-2.0 (the terms of Gemma may apply as well)",
@@ -129,7 +127,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         layout="layerwise",
         pooling="last",
         reads_segments=False,
-        template=replace(_BGE_GEMMA, pieces=("<s>", *_BGE_GEMMA.pieces[1:])),
+        template=_BGE,
         max_length=1024,
         licence="Apache-2.0",
     ),
