@@ -80,6 +80,37 @@ def tiny_language_model(
 
 
 @pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build the tiny decoder of a kind, once a session; the kinds are those of `tiny_decoders.py`."""
+
+    @cache
+    def build(kind: str = "llama", dtype: str = "float32") -> Path:
+        from tiny_decoders import save_tiny_backbone
+
+        folder = tmp_path_factory.mktemp(f"backbone-{kind}")
+        save_tiny_backbone(folder, kind, dtype=dtype)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Any) -> Callable[..., Path]:
+    """Build the tiny bidirectional reranker of a kind, once a session."""
+
+    @cache
+    def build(kind: str = "llama", dtype: str = "float32", pooling: str = "avg", temperature: float = 0.5) -> Path:
+        from tiny_decoders import save_tiny_reranker
+
+        folder = tmp_path_factory.mktemp(f"reranker-{kind}")
+        backbone = tiny_backbone(kind, dtype)
+        save_tiny_reranker(folder, kind, backbone=backbone, pooling=pooling, temperature=temperature)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def hard_pairs() -> list[tuple[str, str]]:
     """Pairs of different lengths and scripts: empty, over-long, emoji, right to left, special tokens as text."""
     return [

@@ -66,9 +66,10 @@ def build_from_backbone(
     config.num_labels = num_labels
     if _HEAD in weight_names(find_weight_files(folder)):
         raise CheckpointError(f"{name} has a trained head already ({_HEAD}): use Reranker.load, or give its backbone")
-    native = load_pretrained(
-        AutoModelForSequenceClassification, folder, dtype=dtype, where=name, config=config, optional="score."
-    )
+    with torch.random.fork_rng(devices=[]):  # transformers draws a head too, off the global generator
+        native = load_pretrained(
+            AutoModelForSequenceClassification, folder, dtype=dtype, where=name, config=config, optional="score."
+        )
     _draw_head(native, seed)
     built = as_bidirectional_classifier(native, head)
     described = published_config(built.config.to_dict(), head)

@@ -62,7 +62,8 @@ def publish(folder: Path, model: Any, settings: CheckpointSettings) -> Checkpoin
     if whole is model and len(template.pieces) == 1 and not template.takes_instruction:
         activation = _ST_ACTIVATIONS[settings.activation or "identity"]
         _write_sentence_transformers(folder, whole, native, activation)
-        _write_chat_template(folder, template, max_length)
+        _write_chat_template(folder, template)
+        _complete_tokenizer(folder, max_length)
     return settings.model_copy(update=spelled_out)
 
 
@@ -132,8 +133,8 @@ def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any
     save_file({"linear.weight": weight.contiguous()}, folder / "2_Dense" / "model.safetensors")
 
 
-def _write_chat_template(folder: Path, template: SequenceTemplate, max_length: int) -> None:
-    """Write the prompt where sentence-transformers and vLLM look for it, and the limit into the tokenizer's file."""
+def _write_chat_template(folder: Path, template: SequenceTemplate) -> None:
+    """Write the prompt where sentence-transformers and vLLM look for it."""
     before, after = _special_tokens(folder) if template.special_tokens else ("", "")
     text = f"{before}{template.pieces[0]}{after}"
     head, _, rest = text.partition("{query}")
@@ -147,9 +148,16 @@ def _write_chat_template(folder: Path, template: SequenceTemplate, max_length: i
     ]
     parts = [_literal(head), slots[0], _literal(middle), slots[1], _literal(tail)]
     (folder / "chat_template.jinja").write_text("".join(parts), encoding="utf-8")
+
+
+def _complete_tokenizer(folder: Path, max_length: int) -> None:
+    """Write the limit, and a padding token where there is none, as in Llama 3: any will do, it is masked."""
     path = folder / "tokenizer_config.json"
-    values = read_optional_object(path) | {"model_max_length": max_length}
-    values.pop("chat_template", None)
+    values = read_optional_object(path)
+    special = read_optional_object(folder / "special_tokens_map.json") | values
+    values["pad_token"] = special.get("pad_token") or special.get("eos_token")
+    values["model_max_length"] = max_length
+    values.pop("chat_template", None)  # its own file has it
     path.write_text(_to_json(values), encoding="utf-8")
 
 

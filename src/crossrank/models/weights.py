@@ -147,6 +147,8 @@ def load_config(folder: Path, where: str, *, renamed: Mapping[str, str] | None =
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig
 
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{where}: no config.json in {folder}: is it the folder of a checkpoint?")
     values = read_json_object(folder / "config.json")
     stated = values.get("model_type")
     model_type = (renamed or {}).get(str(stated), stated)
