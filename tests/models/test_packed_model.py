@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -7,11 +5,12 @@ import transformers
 
 from crossrank.models import packed_model
 from crossrank.models.bidirectional import load_bidirectional
+from crossrank.models.causal_lm import LastTokenScorer
 from crossrank.models.checkpoint import open_checkpoint
 from crossrank.models.modular import load_modular
 from crossrank.models.packed_attention import pack
 from crossrank.models.packed_model import pack_model
-from crossrank.models.sequence_classification import load_sequence_classifier
+from crossrank.models.sequence_classification import Float32Linear, load_sequence_classifier
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -39,7 +38,9 @@ DECODERS = {
 def decoder(name):
     torch.manual_seed(0)
     config = getattr(transformers, f"{name.split()[0]}Config")(**SIZES | DECODERS[name][0])
-    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    model.score.__class__ = Float32Linear
+    return LastTokenScorer(model.model, model.score)
 
 
 def sequences(size=300):
@@ -87,12 +88,7 @@ def test_the_whole_last_layer_gives_the_same(name, monkeypatch):
 @pytest.mark.parametrize("kind", ["llama", "mistral", "ministral3", "qwen2", "qwen3"])
 @pytest.mark.parametrize("pooling", ["avg", "cls", "last"])
 def test_packed_bidirectional_decoders_score_as_padded_ones(tiny_reranker, kind, pooling):
-    checkpoint = SimpleNamespace(
-        transformer_folder=tiny_reranker(kind, pooling=pooling),
-        name=kind,
-        config={"pooling": pooling, "temperature": 2},
-    )
-    model = load_bidirectional(checkpoint, dtype=torch.float32)
+    model = load_bidirectional(open_checkpoint(tiny_reranker(kind, pooling=pooling)), dtype=torch.float32)
     ids = sequences()
     expected = one_by_one(model, ids)
     assert expected.std() > 0.1, "scores that tell sequences apart"
@@ -134,9 +130,9 @@ def test_a_model_that_cannot_be_packed_stays_as_it_was(tiny_checkpoint, kind):
 
 def test_a_class_that_computes_something_else_is_noticed():
     model = decoder("Llama")
-    plain = model.model.layers[1].forward
+    plain = model.body.layers[1].forward
     # Mixes in the neighbours of a row, as a convolution would: right for one sequence, wrong for packed ones.
-    model.model.layers[1].forward = lambda hidden, **options: plain(hidden, **options) + hidden.roll(1, dims=1)
+    model.body.layers[1].forward = lambda hidden, **options: plain(hidden, **options) + hidden.roll(1, dims=1)
     ids = sequences()
     expected = one_by_one(model, ids)
     assert pack_model(model) is None

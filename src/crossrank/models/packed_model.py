@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrank.models.bidirectional_layout import HeadSettings
+from crossrank.models.causal_lm import LastTokenScorer
 from crossrank.models.modular import ModularCrossEncoder
 from crossrank.models.packed_attention import ATTENTION_NAME, Packing, pack, packed, register
 from crossrank.models.packed_layers import shorten_last_layer
@@ -126,13 +127,14 @@ def split_model(model: Any) -> PooledParts | None:
     if isinstance(model, ModularCrossEncoder):
         pooling = _POOLINGS.get("+".join(model.pooling))
         return PooledParts(model.body, pooling, model.score_pooled) if pooling else None
+    if isinstance(model, LastTokenScorer):
+        return PooledParts(model.body, "last", model.head)
     if isinstance(getattr(model, "head", None), HeadSettings):  # bidirectional decoders
         return PooledParts(model.base_model, _POOLINGS[model.head.pooling], model.classify)
-    if model.config.model_type == "modernbert":
-        pooling = _POOLINGS[model.config.classifier_pooling]
+    config = getattr(model, "config", None)
+    if config is not None and config.model_type == "modernbert":
+        pooling = _POOLINGS[config.classifier_pooling]
         return PooledParts(model.base_model, pooling, lambda x: model.classifier(model.head(x.to(model.dtype))))
-    if isinstance(getattr(model, "score", None), nn.Linear):  # transformers' decoders with a head
-        return PooledParts(model.base_model, "last", lambda x: model.score(x.to(model.dtype)))
     if hasattr(model, "classifier") and getattr(model.base_model, "pooler", None) is not None:
         pooler = model.base_model.pooler
         return PooledParts(model.base_model, "first", lambda x: model.classifier(pooler(x.to(model.dtype)[:, None])))
