@@ -70,7 +70,7 @@ class Shape:
             model: Any = BertForSequenceClassification(BertConfig(**self.sizes, num_labels=1))
             model.classifier.weight.data.normal_()
         else:
-            config = LlamaConfig(**self.sizes, num_labels=1, pad_token_id=tokenizer.pad_token_id)
+            config = LlamaConfig(**self.sizes, num_labels=1, pad_token_id=tokenizer.pad_token_id, is_causal=False)
             model = LlamaForSequenceClassification._from_config(config, dtype=torch.bfloat16)
             model.score.weight.data.normal_()
             model = as_bidirectional_classifier(model, HeadSettings("avg", 1.0))

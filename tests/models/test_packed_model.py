@@ -4,7 +4,8 @@ import torch
 import transformers
 
 from crossrank.models import packed_model
-from crossrank.models.bidirectional import load_bidirectional
+from crossrank.models.bidirectional import as_bidirectional_classifier, bidirectional_config
+from crossrank.models.bidirectional_layout import HeadSettings
 from crossrank.models.causal_lm import LastTokenScorer
 from crossrank.models.checkpoint import open_checkpoint
 from crossrank.models.modular import load_modular
@@ -88,7 +89,10 @@ def test_the_whole_last_layer_gives_the_same(name, monkeypatch):
 @pytest.mark.parametrize("kind", ["llama", "mistral", "ministral3", "qwen2", "qwen3"])
 @pytest.mark.parametrize("pooling", ["avg", "cls", "last"])
 def test_packed_bidirectional_decoders_score_as_padded_ones(tiny_reranker, kind, pooling):
-    model = load_bidirectional(open_checkpoint(tiny_reranker(kind, pooling=pooling)), dtype=torch.float32)
+    folder = tiny_reranker(kind, pooling=pooling)
+    config = bidirectional_config(folder, kind)
+    native = transformers.AutoModelForSequenceClassification.from_pretrained(folder, config=config).eval()
+    model = as_bidirectional_classifier(native, HeadSettings(pooling, 2.0))
     ids = sequences()
     expected = one_by_one(model, ids)
     assert expected.std() > 0.1, "scores that tell sequences apart"
