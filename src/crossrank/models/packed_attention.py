@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ATTENTION_NAME = "crossrank_packed"
-# The flash kernel's: other types would have to be converted, and float32 could not keep its precision.
+# What the flash kernel takes; float32 would lose its precision. It needs an Ampere GPU or a later one.
 _CUDA_DTYPES = (torch.bfloat16, torch.float16)
+_CUDA_CAPABILITY = (8, 0)
 
 
 class Packing(NamedTuple):
@@ -74,7 +75,8 @@ def single_positions(packing: Packing) -> Packing:
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether `attend` is the fast way on a device: always on a CPU; on CUDA in half precision."""
     if device.type == "cuda":
-        return dtype in _CUDA_DTYPES and _varlen() is not None
+        is_half = dtype in _CUDA_DTYPES
+        return is_half and _varlen() is not None and torch.cuda.get_device_capability(device) >= _CUDA_CAPABILITY
     return device.type == "cpu"
 
 

@@ -85,7 +85,8 @@ class PackedModel:
             case "last":
                 return hidden_NH[packing.last.long()].float()
         lengths = packing.bounds.diff().long()
-        return torch.segment_reduce(hidden_NH.float(), "mean", lengths=lengths, axis=0)
+        # `unsafe` leaves out a check of the lengths that would wait for the device.
+        return torch.segment_reduce(hidden_NH.float(), "mean", lengths=lengths, axis=0, unsafe=True)
 
 
 def pack_model(
@@ -106,6 +107,7 @@ def pack_model(
     if parts is None:
         return None
     expected, before = _padded_logits(model, parts.body), parts.body.config._attn_implementation
+    parts.body.config.use_cache = False  # keys and values of past tokens, which only generation reads
     parts.body.set_attn_implementation(register())
     if parts.body.config._attn_implementation == ATTENTION_NAME:
         if parts.pooling != "mean":
