@@ -24,7 +24,12 @@ def retrieve(
     retriever.index(data.corpus, on_progress=on_progress)
     queries = {query_id: data.queries[query_id] for query_id in data.qrels}
     if data.candidates is None:
-        return {found.query_id: found.candidates for found in retriever.search(queries, depth=depth)}
+        # One more than wanted, because a query that is a document of the corpus finds itself.
+        more = 1 if data.queries_are_documents else 0
+        return {
+            found.query_id: _others(found.candidates, found.query_id, data)[:depth]
+            for found in retriever.search(queries, depth=depth + more)
+        }
     ordered = {}
     for found in retriever.search(queries, depth=max(1, len(data.corpus))):
         pool = {item.document_id for item in given(data, found.query_id)}
@@ -41,7 +46,13 @@ def _only(found: Iterable[Candidate], pool: set[str], query_id: str) -> tuple[Ca
 
 def given(data: EvaluationSet, query_id: str) -> tuple[Candidate, ...]:
     """Return the candidates that come with the data set, in an order that knows nothing of relevance."""
-    return without_order(query_id, (data.candidates or {}).get(query_id, ()))
+    listed = (data.candidates or {}).get(query_id, ())
+    return _others(without_order(query_id, listed), query_id, data)
+
+
+def _others(candidates: Iterable[Candidate], query_id: str, data: EvaluationSet) -> tuple[Candidate, ...]:
+    """Return the candidates without the query itself, where queries are documents of the corpus."""
+    return tuple(item for item in candidates if not (data.queries_are_documents and item.document_id == query_id))
 
 
 def read_candidates(path: str | Path, data: EvaluationSet, *, depth: int) -> dict[str, tuple[Candidate, ...]]:
@@ -61,7 +72,7 @@ def read_candidates(path: str | Path, data: EvaluationSet, *, depth: int) -> dic
             if candidate.document_id not in data.corpus:
                 unknown = f"document {candidate.document_id!r} is not in the corpus of {data.name}"
                 raise DataError(unknown, path=display_name(path), line=line)
-        run[item.query_id] = best_first(item.candidates)[:depth]
+        run[item.query_id] = _others(best_first(item.candidates), item.query_id, data)[:depth]
     if not run:
         raise DataError(
             f"none of the {len(data.qrels)} judged queries of {data.name} is in this run: is it of another split?",

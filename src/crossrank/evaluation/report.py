@@ -25,7 +25,12 @@ TITLE = "Base against reranked"
 
 
 def write_report(
-    folder: Path, cells: Sequence[Cell], models: Mapping[str, Mapping[str, Any]], *, command: str = ""
+    folder: Path,
+    cells: Sequence[Cell],
+    models: Mapping[str, Mapping[str, Any]],
+    *,
+    more_tables: Sequence[Table] = (),
+    command: str = "",
 ) -> None:
     """Write `report.md`, `report.html`, `results.json` and `per_query.jsonl`.
 
@@ -33,10 +38,11 @@ def write_report(
         folder: Where to.
         cells: Of every model on every data set, with corrected p-values.
         models: What is known of each model, by its label.
+        more_tables: Put before the others.
         command: What made it, for the reader.
     """
     facts = results(cells, models)
-    tables = report_tables(cells)
+    tables = [*more_tables, *report_tables(cells)]
     write_text(folder / "results.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "per_query.jsonl", "".join(per_query_lines(cells)))
     details = _details(cells, models, facts["versions"])

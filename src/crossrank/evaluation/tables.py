@@ -66,6 +66,14 @@ def _baselines(cells: Sequence[Cell]) -> list[str]:
     return [BM25, FIRST_STAGE] if differs else [FIRST_STAGE]
 
 
+def system_columns(cells: Sequence[Cell]) -> list[tuple[str, str, list[Cell]]]:
+    """Return the baselines and the models: a name for each, its system in the cells, and the cells that show it."""
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    first = [cell for cell in cells if cell.model == models[0]]
+    columns = [(_system_name(system, first[0]), system, first) for system in _baselines(first)]
+    return columns + [(model, RERANKED, [cell for cell in cells if cell.model == model]) for model in models]
+
+
 def _system_name(system: str, cell: Cell) -> str:
     names = {
         BM25: "BM25",
