@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from shutil import copyfile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from crossrank.cli.data_sets import FirstStageOptions, open_contestants, open_data, short_names
+from crossrank.cli.data_sets import FirstStageOptions, open_contestants
+from crossrank.cli.evaluation_sources import Source, find_sources, open_source, views_of
 from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.options import (
     Backend,
@@ -30,19 +32,41 @@ from crossrank.cli.options import (
     RevisionOption,
 )
 from crossrank.cli.terminal import note, print_drawn, progress
+from crossrank.errors import InputError
 
 if TYPE_CHECKING:
+    from crossrank.data.evaluation_set import EvaluationSet, Modality
     from crossrank.evaluation.comparison import Cell
     from crossrank.evaluation.grid import Contestant, Rules
     from crossrank.evaluation.store import RunStore, StoredRun
+    from crossrank.evaluation.suites import Suite
     from crossrank.evaluation.tables import Table
 
 _DATA = "Data"
 _CANDIDATES = "Candidates"
 
-DataOption = Annotated[
-    list[str],
-    typer.Option("--data", "-d", help="A folder in BEIR layout; may be repeated.", rich_help_panel=_DATA),
+DATA_HELP = (
+    "A folder in BEIR layout, or a published set as LAYOUT:SOURCE[:CONFIG], as in mteb:mteb/MIRACLReranking:de, with a "
+    "hub name or a local copy; may be repeated."
+)
+DataOption = Annotated[list[str] | None, typer.Option("--data", "-d", help=DATA_HELP, rich_help_panel=_DATA)]
+SUITE_HELP = (
+    "nvidia-text, nvidia-visual, beir, nanobeir or vidore-v3: its sets, measure and depth, beside published rows."
+)
+SuiteOption = Annotated[str | None, typer.Option(help=SUITE_HELP, rich_help_panel=_DATA)]
+
+
+class ModalityChoice(StrEnum):
+    """What of a page is looked at."""
+
+    text = "text"
+    image = "image"
+    both = "image+text"
+
+
+ModalityOption = Annotated[
+    list[ModalityChoice] | None,
+    typer.Option(help="Of pages: one or more; the text, where there is any, if left out.", rich_help_panel=_DATA),
 ]
 SplitOption = Annotated[
     str | None, typer.Option(help="Of the judgements; test, else dev, if left out.", rich_help_panel=_DATA)
@@ -61,7 +85,9 @@ RunOption = Annotated[
 FirstStageOption = Annotated[
     str | None, typer.Option(help="bm25 or dense:MODEL; bm25 if left out.", rich_help_panel=_CANDIDATES)
 ]
-DepthOption = Annotated[int, typer.Option(min=1, help="Candidates a query.", rich_help_panel=_CANDIDATES)]
+DEPTH_HELP = "Candidates a query; 100, or what the suite says, if left out."
+DepthOption = Annotated[int | None, typer.Option(min=1, help=DEPTH_HELP, rich_help_panel=_CANDIDATES)]
+DEFAULT_DEPTH = 100
 OUTPUT_HELP = "The folder to write; the same command goes on with an interrupted one."
 
 
@@ -69,22 +95,35 @@ OUTPUT_HELP = "The folder to write; the same command goes on with an interrupted
 class EvaluateOptions:
     """What is evaluated on, and where the results go."""
 
-    data: Sequence[str]
+    sources: Sequence[Source]
+    suite: Suite | None
     split: str | None
+    modalities: Sequence[Modality]
     num_queries: int | None
     candidates: FirstStageOptions
     output: Path
 
 
+class Evaluated(NamedTuple):
+    """A finished cell: its numbers, its run, where its data comes from and what of it was looked at."""
+
+    cell: Cell
+    stored: StoredRun
+    source: Source
+    modality: Modality
+
+
 def evaluate(
-    data: DataOption,
     output: Annotated[Path, typer.Option("--output", "-o", help=OUTPUT_HELP, show_default=False)],
+    data: DataOption = None,
+    suite: SuiteOption = None,
     model: ModelsOption = None,
     split: SplitOption = None,
+    modality: ModalityOption = None,
     num_queries: NumQueriesOption = None,
     run: RunOption = None,
     first_stage: FirstStageOption = None,
-    depth: DepthOption = 100,
+    depth: DepthOption = None,
     measures: Annotated[str, typer.Option(help="The first one is the main one.")] = "nDCG@10,RR@10,R@5,AP@100",
     fuse: Annotated[
         list[str] | None,
@@ -111,11 +150,17 @@ def evaluate(
     from crossrank.evaluation.grid import Rules, parse_fusion
     from crossrank.evaluation.measures import parse_measures
     from crossrank.evaluation.store import RunStore
+    from crossrank.evaluation.suites import find_suite
 
-    rules = Rules(parse_measures(measures), depth, tuple(dict.fromkeys(fuse or ())), oracle_positives)
+    found = find_suite(suite) if suite else None
+    depth = depth or (found.depth if found else DEFAULT_DEPTH)
+    asked = parse_measures(f"{found.measure},{measures}" if found else measures)
+    rules = Rules(asked, depth, tuple(dict.fromkeys(fuse or ())), oracle_positives)
     candidates = FirstStageOptions(run, first_stage, depth)
     candidates.check()
-    options = EvaluateOptions(data, split, num_queries, candidates, output)
+    sources = find_sources(data or (), found, split)
+    looked_at: list[Modality] = [choice.value for choice in modality or ()]
+    options = EvaluateOptions(sources, found, split, looked_at, num_queries, candidates, output)
     loading = LoadOptions(None, revision, backend, device, dtype, max_length, num_threads, label, family)
     contestants = open_contestants(_names(model), loading, on_overflow)
     for contestant, _ in contestants:
@@ -130,7 +175,7 @@ def evaluate(
             f"interrupted: what is scored is kept in {output}; give the same command again, without --restart, to go on"
         )
         raise typer.Exit(INTERRUPTED) from None
-    _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, output)
+    _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, options)
 
 
 def _names(models: Sequence[str] | None) -> list[str]:
@@ -141,31 +186,49 @@ def _names(models: Sequence[str] | None) -> list[str]:
 
 def _evaluate(
     options: EvaluateOptions, contestants: Sequence[Contestant], rules: Rules, store: RunStore
-) -> list[tuple[Cell, StoredRun]]:
+) -> list[Evaluated]:
     """Go through the grid model by model: one is in memory at a time."""
+    evaluated: list[Evaluated] = []
+    for contestant in contestants:
+        for source in options.sources:
+            with open_source(source, split=options.split) as whole:
+                evaluated += _evaluate_source(source, whole, options, contestant, rules, store)
+    if not evaluated:
+        raise InputError(f"none of the data sets has {' or '.join(options.modalities)} to look at")
+    return evaluated
+
+
+def _evaluate_source(
+    source: Source,
+    whole: EvaluationSet,
+    options: EvaluateOptions,
+    contestant: Contestant,
+    rules: Rules,
+    store: RunStore,
+) -> Iterator[Evaluated]:
+    """Evaluate one model on one data set, once for each part of its pages that is looked at, on the same candidates."""
     from crossrank.evaluation.grid import find_baselines, run_cell
 
-    names = short_names(options.data)
-    evaluated = []
-    for contestant in contestants:
-        for source, name in zip(options.data, names, strict=True):
-            with open_data(source, split=options.split, name=name) as whole:
-                data = whole.sample(options.num_queries) if options.num_queries else whole
-                first_stage = options.candidates.open(data, source, num_sources=len(names))
-                bm25 = options.candidates.bm25(data)
-                baselines = find_baselines(store, data, first_stage, bm25, rules.depth)
-                cell, stored = run_cell(
-                    store,
-                    data,
-                    baselines,
-                    contestant,
-                    rules,
-                    num_queries_of_set=len(whole.qrels),
-                    progress=lambda description, total, done: progress(description, total=total, completed=done),
-                )
-            note(f"{contestant.label}, {name}: {_headline(cell)}")
-            evaluated.append((cell, stored))
-    return evaluated
+    data = whole.sample(options.num_queries) if options.num_queries else whole
+    views = views_of(data, options.modalities)
+    if not views:
+        note(f"{source.name}: left out, its documents are {data.modality} alone")
+        return
+    (searched,) = views_of(data, ())
+    first_stage = options.candidates.open(searched, source.folder, num_sources=len(options.sources))
+    baselines = find_baselines(store, searched, first_stage, options.candidates.bm25(searched), rules.depth)
+    for view in views:
+        cell, stored = run_cell(
+            store,
+            view,
+            baselines,
+            contestant,
+            rules,
+            num_queries_of_set=len(whole.qrels),
+            progress=lambda description, total, done: progress(description, total=total, completed=done),
+        )
+        note(f"{contestant.label}, {view.name}: {_headline(cell)}")
+        yield Evaluated(cell, stored, source, view.modality)
 
 
 def _headline(cell: Cell) -> str:
@@ -176,22 +239,42 @@ def _headline(cell: Cell) -> str:
     return f"{measure} {before:.4f} to {after:.4f}, {cell.pairs} pairs in {cell.seconds:.1f} s"
 
 
-def _report(evaluated: Sequence[tuple[Cell, StoredRun]], models: dict[str, dict[str, Any]], output: Path) -> None:
+def _report(evaluated: Sequence[Evaluated], models: dict[str, dict[str, Any]], options: EvaluateOptions) -> None:
     from crossrank.evaluation.comparison import correct_over_datasets
     from crossrank.evaluation.report import by_model, write_report
     from crossrank.evaluation.tables import conditions_table, fusion_table, grid_table, main_table, oracle_table
 
-    cells = correct_over_datasets([cell for cell, _ in evaluated])
-    write_report(output, cells, models, command=shlex.join(["crossrank", *sys.argv[1:]]))
+    output = options.output
+    cells = correct_over_datasets([each.cell for each in evaluated])
+    summaries = _summaries(cells, evaluated, options.suite)
+    write_report(output, cells, models, more_tables=summaries, command=shlex.join(["crossrank", *sys.argv[1:]]))
     if len(evaluated) == 1:
-        copyfile(evaluated[0][1].path, output / "run.trec.gz")
+        copyfile(evaluated[0].stored.path, output / "run.trec.gz")
     for group in by_model(cells).values():
         for table in (main_table(group), fusion_table(group), oracle_table(group), conditions_table(group)):
             if table:
                 print_report_table(table)
-    if len(models) > 1:
-        print_report_table(grid_table(cells))
+    for table in ([grid_table(cells)] if len(models) > 1 else []) + summaries:
+        print_report_table(table)
     note(f"written: {output}/report.html, report.md, results.json, per_query.jsonl, and the runs")
+
+
+def _summaries(cells: Sequence[Cell], evaluated: Sequence[Evaluated], suite: Suite | None) -> list[Table]:
+    """Return the tables by language, and the suite's beside the published rows."""
+    from crossrank.evaluation.languages import language_tables
+    from crossrank.evaluation.suite_tables import View, suite_table
+
+    families = {
+        each.cell.dataset: f"{each.source.published.family}{'' if each.modality == 'text' else f', {each.modality}'}"
+        for each in evaluated
+        if each.source.published and each.source.published.family
+    }
+    tables = language_tables(cells, families)
+    if suite:
+        views = {each.cell.dataset: View(each.source.name, each.modality) for each in evaluated}
+        titles = {part.data.title for part in suite.parts}
+        tables.append(suite_table(suite, [cell for cell in cells if views[cell.dataset].title in titles], views))
+    return tables
 
 
 def print_report_table(table: Table) -> None:

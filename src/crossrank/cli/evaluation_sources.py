@@ -1,0 +1,94 @@
+"""The data sets of an evaluation: what `--data` and `--suite` name, and what of their pages is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from crossrank.cli.data_sets import open_data, short_names
+from crossrank.cli.terminal import note
+from crossrank.errors import InputError
+
+if TYPE_CHECKING:
+    from crossrank.data.evaluation_set import EvaluationSet, Modality
+    from crossrank.data.published import PublishedSet
+    from crossrank.evaluation.suites import Suite
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that is not open yet.
+
+    Attributes:
+        name: For tables; unique.
+        folder: What `--run` may be a file of.
+        published: Where it is a published set, which one; otherwise it is a folder in BEIR layout.
+    """
+
+    name: str
+    folder: str
+    published: PublishedSet | None = None
+
+
+def find_sources(data: Sequence[str], suite: Suite | None, split: str | None) -> list[Source]:
+    """Return the sources in the order given, those of a suite first.
+
+    Raises:
+        InputError: If there is none, or two have one name.
+    """
+    from crossrank.data.published import parse_published
+
+    named = {text: parse_published(text, split=split) for text in data}
+    folders = [text for text in data if not named[text]]
+    plain = dict(zip(folders, short_names(folders), strict=True))
+    published = [part.data for part in suite.parts] if suite else []
+    sources = [Source(each.title, each.source, each) for each in published]
+    for text in data:
+        sources += [Source(each.title, each.source, each) for each in named[text]] or [Source(plain[text], text)]
+    if not sources:
+        raise InputError("nothing to evaluate on: name data (--data) or a suite (--suite)")
+    names = [source.name for source in sources]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice:
+        raise InputError(f"two data sets are called {twice!r}: evaluate them apart")
+    return sources
+
+
+@contextmanager
+def open_source(source: Source, *, split: str | None) -> Iterator[EvaluationSet]:
+    """Open a data set.
+
+    Raises:
+        RerankError: If it cannot be found or read.
+    """
+    if source.published is None:
+        with open_data(source.folder, split=split, name=source.name) as data:
+            yield data
+        return
+    from crossrank.data.published import open_published
+
+    told: list[int] = []
+
+    def tell(count: int) -> None:
+        if not told:
+            note(f"{source.name}: reading it for the first time")
+        told.append(count)
+
+    with open_published(source.published, on_progress=tell) as data:
+        yield replace(data, name=source.name)
+
+
+def views_of(data: EvaluationSet, wanted: Sequence[Modality]) -> list[EvaluationSet]:
+    """Return the data set as each of the wanted kinds of documents that it has.
+
+    Where nothing is wanted in particular, it is the text, or the images of a set without text.
+    """
+    from crossrank.data.pages import in_modality, modalities
+
+    there = modalities(data)
+    if not wanted:
+        return [in_modality(data, "text") if "text" in there else data]
+    views = [in_modality(data, modality) for modality in dict.fromkeys(wanted) if modality in there]
+    return views if len(there) == 1 else [replace(view, name=f"{data.name}-{view.modality}") for view in views]

@@ -1,0 +1,132 @@
+import gzip
+import json
+
+import pytest
+
+NANO = (
+    "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval",
+    "SCIDOCS", "SciFact", "ArguAna", "Touche2020",
+)  # fmt: skip
+WORDS = ("planet", "river", "bread")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSRANK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def nanobeir(tmp_path, monkeypatch):
+    """A copy of NanoBEIR in the working folder, so that its hub name finds it."""
+    root = tmp_path / "sentence-transformers" / "NanoBEIR-en"
+    documents = [{"_id": f"{kind}{w}", "text": f"{kind} words on the {w}"} for w in WORDS for kind in ("good", "other")]
+    for name in NANO:
+        write(root / "corpus" / f"Nano{name}.jsonl", [*documents, {"_id": "planet", "text": "the planet"}])
+        write(root / "queries" / f"Nano{name}.jsonl", [{"_id": w, "text": f"the {w}"} for w in WORDS])
+        write(root / "qrels" / f"Nano{name}.jsonl", [{"query-id": w, "corpus-id": f"good{w}"} for w in WORDS])
+        ranked = [{"query-id": w, "corpus-ids": ["planet", f"good{w}", f"other{w}"]} for w in WORDS]
+        write(root / "bm25" / f"Nano{name}.jsonl", ranked)
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def test_a_suite_prints_published_rows_beside_ours(crossrank, exported, nanobeir, tmp_path, cache):
+    out = tmp_path / "out"
+    result = crossrank("evaluate", "--suite", "nanobeir", "-m", exported, "-o", out, "--measures", "RR@10")
+    print(result.stdout)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "results.json").read_text())["datasets"]
+    assert list(found) == [f"Nano{name}" for name in NANO]
+    assert list(found["NanoNQ"]["reranked"]) == ["nDCG@10", "RR@10"], "the measure of the suite comes first"
+    assert found["NanoNQ"]["first_stage_name"] == "given"
+    assert found["NanoNQ"]["pairs"] == 9
+    assert found["NanoArguAna"]["pairs"] == 8, "the query that is a document does not rank itself"
+    report = (out / "report.md").read_text()
+    assert "nanobeir: nDCG@10 beside published figures" in report
+    assert "| ms-marco-MiniLM-L-6 | 0.6312 | - | Hugging Face blog, Ettin rerankers (2026-05) |" in report
+    ours = next(line for line in report.splitlines() if line.endswith("| here |") and line.startswith("| tiny "))
+    mean = sum(found[f"Nano{name}"]["reranked"]["nDCG@10"] for name in NANO) / 13
+    assert f"{mean:.4f}" in ours
+    assert "beside published figures" in result.stdout
+    assert result.stderr.count("reading it for the first time") == 13
+    assert len(list((cache / "datasets").iterdir())) == 13
+    again = crossrank("evaluate", "--suite", "nanobeir", "-m", exported, "-o", out, "--measures", "RR@10")
+    assert again.exit_code == 0, again.stderr
+    assert "for the first time" not in again.stderr
+
+
+@pytest.fixture
+def mlqa(tmp_path):
+    """Two pairs of MLQA in its own JSON."""
+    root = tmp_path / "mlqa"
+    for question in ("de", "hi"):
+        paragraphs = [
+            {"context": f"All about the {w}.", "qas": [{"id": f"{question}{w}", "question": f"the {w}?"}]}
+            for w in WORDS
+        ]
+        file = root / "test" / f"test-context-en-question-{question}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"data": [{"title": "x", "paragraphs": paragraphs}]}))
+    return root
+
+
+def test_a_table_by_language(crossrank, exported, mlqa, tmp_path):
+    data = [part for question in ("de", "hi") for part in ("-d", f"mlqa:{mlqa}:en.{question}")]
+    result = crossrank("evaluate", *data, "-m", exported, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "mlqa: nDCG@10 by language" in report
+    assert "| de-en |" in report
+    assert "| hi-en |" in report
+    assert "macro mean of 2" in report
+    assert "| worst |" in report
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["datasets"]
+    assert found["mlqa-en.de"]["language"] == "de-en"
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """Pages with text and image."""
+    folder = tmp_path / "pages"
+    corpus = [{"_id": f"p{i}", "text": f"about the {w}", "image": f"images/{i}.png"} for i, w in enumerate(WORDS)]
+    folder.mkdir()
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in corpus).encode()))
+    write(folder / "queries.jsonl", [{"_id": f"q{i}", "text": f"the {w}"} for i, w in enumerate(WORDS)])
+    (folder / "qrels").mkdir()
+    lines = "".join(f"q{i}\tp{i}\t1\n" for i in range(len(WORDS)))
+    (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines)
+    return folder
+
+
+def test_a_text_model_reads_the_text_of_pages(crossrank, exported, pages, tmp_path):
+    result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert list(json.loads((tmp_path / "out" / "results.json").read_text())["datasets"]) == ["pages"]
+    result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out2", "--modality", "text")
+    assert list(json.loads((tmp_path / "out2" / "results.json").read_text())["datasets"]) == ["pages-text"]
+
+
+def test_a_text_model_cannot_look_at_images(crossrank, exported, pages, tmp_path):
+    result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out", "--modality", "image")
+    assert result.exit_code == 2
+    assert "is an image without text" in result.stderr
+
+
+def test_what_cannot_be_evaluated_is_said(crossrank, exported, mlqa, pages, tmp_path):
+    def error(*arguments):
+        result = crossrank("evaluate", *arguments, "-m", exported, "-o", tmp_path / "out")
+        assert result.exit_code == 2, result.stdout
+        return " ".join(result.stderr.split())
+
+    assert "nothing to evaluate on: name data (--data) or a suite (--suite)" in error()
+    assert "no suite 'glue'" in error("--suite", "glue")
+    twice = ["-d", f"mlqa:{mlqa}:en.de"] * 2
+    assert "two data sets are called 'mlqa-en.de'" in error(*twice)
+    assert "is neither a folder on this machine nor a hub name" in error("-d", f"mteb:{tmp_path}/absent/x/y")
+    assert "none of the data sets has image to look at" in error("-d", f"mlqa:{mlqa}:en.de", "--modality", "image")
