@@ -182,6 +182,14 @@ def test_calibration_of_the_checkpoint_makes_the_probability(with_settings, rera
         assert hit.score == pytest.approx(1 / (1 + np.exp(-(0.5 * logits[hit.index] - 1.0))), abs=1e-5)
 
 
+def test_a_calibration_so_steep_that_probabilities_round_to_1_keeps_the_order(with_settings, reranker):
+    documents = [f"{word} of the red planet" for word in ("moon", "river", "Mars", "city", "bread", "known", "sky")]
+    calibrated = with_settings(calibration={"method": "platt", "slope": 40.0, "intercept": 500.0})
+    ranking = calibrated.rank(QUERY, documents, score_type="probability")
+    assert {hit.score for hit in ranking} == {1.0}
+    assert [hit.index for hit in ranking] == [hit.index for hit in reranker.rank(QUERY, documents)]
+
+
 def test_a_checkpoint_that_states_the_identity_stays_with_logits_and_says_so(with_settings, reranker):
     ranking = with_settings(activation="identity").rank(QUERY, DOCUMENTS, score_type="probability")
     assert ranking.score_type == "logit"

@@ -274,13 +274,16 @@ class Reranker:
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
         scored = self._score_documents(query, checked, encoder, on_overflow, show_progress=show_progress)
-        scores = self._scores(scored.logits)
+        scores = order_by = self._scores(scored.logits)
         if first_stage_scores is not None:
             method, weight = self._fusion()
-            scores = fuse(scores, first_stage_scores, method=method, weight=weight)
+            scores = order_by = fuse(scores, first_stage_scores, method=method, weight=weight)
         elif kind == "probability":
             scores = self._probabilities(scored.logits)
-        best = np.argsort(-scores, kind="stable")[:top_k]
+            # A probability grows with its logit, but float32 rounds the large ones to the same 1: the logits decide.
+            # A softmax over several labels is another order.
+            order_by = order_by if self._is_monotone() else scores
+        best = np.argsort(-order_by, kind="stable")[:top_k]
         hits = tuple(
             Hit(int(i), float(scores[i]), checked[i], bool(scored.truncated[i]), scored.spans[i]) for i in best
         )
@@ -353,6 +356,9 @@ class Reranker:
         checkpoint = self.checkpoint
         knows = checkpoint.settings.calibration or checkpoint.num_labels > 1 or checkpoint.activation == "sigmoid"
         return score_type if knows else "logit"
+
+    def _is_monotone(self) -> bool:
+        return self.checkpoint.settings.calibration is not None or self.checkpoint.num_labels == 1
 
     def _probabilities(self, logits: npt.NDArray[np.float32]) -> Scores:
         calibration = self.checkpoint.settings.calibration

@@ -13,9 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from crossrank.cli.data_sets import FirstStageOptions, open_contestants
+from crossrank.cli.evaluation_inputs import (
+    CANDIDATES,
+    DATA,
+    DEFAULT_DEPTH,
+    FirstStageOption,
+    FirstStageOptions,
+    NumQueriesOption,
+    RestartRunsOption,
+    RunOption,
+    SplitOption,
+    bar,
+    open_contestants,
+    print_report_table,
+    resumable,
+)
 from crossrank.cli.evaluation_sources import Source, find_sources, open_source, views_of
-from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.options import (
     Backend,
     BackendOption,
@@ -31,7 +44,7 @@ from crossrank.cli.options import (
     OnOverflowOption,
     RevisionOption,
 )
-from crossrank.cli.terminal import note, print_drawn, progress
+from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,18 +55,15 @@ if TYPE_CHECKING:
     from crossrank.evaluation.suites import Suite
     from crossrank.evaluation.tables import Table
 
-_DATA = "Data"
-_CANDIDATES = "Candidates"
-
 DATA_HELP = (
     "A folder in BEIR layout, or a published set as LAYOUT:SOURCE[:CONFIG], as in mteb:mteb/MIRACLReranking:de, with a "
     "hub name or a local copy; may be repeated."
 )
-DataOption = Annotated[list[str] | None, typer.Option("--data", "-d", help=DATA_HELP, rich_help_panel=_DATA)]
+DataOption = Annotated[list[str] | None, typer.Option("--data", "-d", help=DATA_HELP, rich_help_panel=DATA)]
 SUITE_HELP = (
     "nvidia-text, nvidia-visual, beir, nanobeir or vidore-v3: its sets, measure and depth, beside published rows."
 )
-SuiteOption = Annotated[str | None, typer.Option(help=SUITE_HELP, rich_help_panel=_DATA)]
+SuiteOption = Annotated[str | None, typer.Option(help=SUITE_HELP, rich_help_panel=DATA)]
 
 
 class ModalityChoice(StrEnum):
@@ -66,28 +76,14 @@ class ModalityChoice(StrEnum):
 
 ModalityOption = Annotated[
     list[ModalityChoice] | None,
-    typer.Option(help="Of pages: one or more; the text, where there is any, if left out.", rich_help_panel=_DATA),
-]
-SplitOption = Annotated[
-    str | None, typer.Option(help="Of the judgements; test, else dev, if left out.", rich_help_panel=_DATA)
-]
-NumQueriesOption = Annotated[
-    int | None, typer.Option(min=1, help="Take a sample of the queries, always the same.", rich_help_panel=_DATA)
+    typer.Option(help="Of pages: one or more; the text, where there is any, if left out.", rich_help_panel=DATA),
 ]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="A folder or a hub name; may be repeated. The shipped model if left out."),
 ]
-RunOption = Annotated[
-    str | None,
-    typer.Option(help="A TREC run, or the name of one in each data folder.", rich_help_panel=_CANDIDATES),
-]
-FirstStageOption = Annotated[
-    str | None, typer.Option(help="bm25 or dense:MODEL; bm25 if left out.", rich_help_panel=_CANDIDATES)
-]
 DEPTH_HELP = "Candidates a query; 100, or what the suite says, if left out."
-DepthOption = Annotated[int | None, typer.Option(min=1, help=DEPTH_HELP, rich_help_panel=_CANDIDATES)]
-DEFAULT_DEPTH = 100
+DepthOption = Annotated[int | None, typer.Option(min=1, help=DEPTH_HELP, rich_help_panel=CANDIDATES)]
 OUTPUT_HELP = "The folder to write; the same command goes on with an interrupted one."
 
 
@@ -133,7 +129,7 @@ def evaluate(
         bool, typer.Option("--oracle-positives", help="Also the optimistic figure, with missed positives added.")
     ] = False,
     on_overflow: OnOverflowOption = OnOverflow.truncate,
-    restart: Annotated[bool, typer.Option("--restart", help="Drop the runs that the folder has.")] = False,
+    restart: RestartRunsOption = False,
     revision: RevisionOption = None,
     backend: BackendOption = Backend.auto,
     device: DeviceOption = "auto",
@@ -168,13 +164,8 @@ def evaluate(
             parse_fusion(fusion, contestant)
     output.mkdir(parents=True, exist_ok=True)
     store = RunStore(output / "runs", restart=restart)
-    try:
+    with resumable(output):
         evaluated = _evaluate(options, [contestant for contestant, _ in contestants], rules, store)
-    except KeyboardInterrupt:
-        note(
-            f"interrupted: what is scored is kept in {output}; give the same command again, without --restart, to go on"
-        )
-        raise typer.Exit(INTERRUPTED) from None
     _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, options)
 
 
@@ -225,7 +216,7 @@ def _evaluate_source(
             contestant,
             rules,
             num_queries_of_set=len(whole.qrels),
-            progress=lambda description, total, done: progress(description, total=total, completed=done),
+            progress=bar,
         )
         note(f"{contestant.label}, {view.name}: {_headline(cell)}")
         yield Evaluated(cell, stored, source, view.modality)
@@ -275,20 +266,3 @@ def _summaries(cells: Sequence[Cell], evaluated: Sequence[Evaluated], suite: Sui
         titles = {part.data.title for part in suite.parts}
         tables.append(suite_table(suite, [cell for cell in cells if views[cell.dataset].title in titles], views))
     return tables
-
-
-def print_report_table(table: Table) -> None:
-    """Print a table of a report, numbers to the right, and its note."""
-    from rich import box
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    drawn = Drawn(
-        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, caption=table.note, caption_justify="left",
-        pad_edge=False, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    for i, column in enumerate(table.columns):
-        drawn.add_column(column, justify="right" if table.is_numeric(i) else "left", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*map(Text, row))
-    print_drawn(drawn)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from crossrank.cli.data_sets import open_data, short_names
+from crossrank.cli.evaluation_inputs import open_data, short_names
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 

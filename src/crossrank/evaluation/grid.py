@@ -30,6 +30,11 @@ Step = Callable[[], None]
 Progress = Callable[[str, int, int], AbstractContextManager[Step]]
 
 
+def no_progress(description: str, total: int, done: int) -> AbstractContextManager[Step]:
+    """Draw nothing."""
+    return nullcontext(lambda: None)
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A model of the grid.
@@ -126,14 +131,14 @@ def run_cell(
     rules: Rules,
     *,
     num_queries_of_set: int | None = None,
-    progress: Progress = lambda *_: nullcontext(lambda: None),
+    progress: Progress = no_progress,
 ) -> tuple[Cell, StoredRun]:
     """Score the candidates with one model, unless that is done, and measure the result.
 
     Returns:
         The numbers, and the run of raw scores.
     """
-    reranked = _scored(store, data, contestant, contestant.label, baselines.first_stage, progress)
+    reranked = score_candidates(store, data, contestant, baselines.first_stage, progress=progress)
     runs: dict[str, Run] = {} if baselines.bm25 is None else {BM25: baselines.bm25}
     runs |= {FIRST_STAGE: baselines.first_stage, RERANKED: reranked.run}
     for text in rules.fusions:
@@ -147,9 +152,26 @@ def run_cell(
     return compare(data, scored, rules.measures, num_queries_of_set=num_queries_of_set), reranked
 
 
-def _scored(
-    store: RunStore, data: EvaluationSet, contestant: Contestant, name: str, candidates: Run, progress: Progress
+def score_candidates(
+    store: RunStore,
+    data: EvaluationSet,
+    contestant: Contestant,
+    candidates: Run,
+    *,
+    name: str | None = None,
+    progress: Progress = no_progress,
 ) -> StoredRun:
+    """Return the candidates with the raw scores of a model, out of the store where that is done already.
+
+    Args:
+        store: Of runs.
+        data: Texts.
+        contestant: The model.
+        candidates: By query.
+        name: Of the run in the store; the label of the model if None.
+        progress: Draws it.
+    """
+    name = name or contestant.label
     settings = _settings_of(data) | {"candidates": fingerprint_run(candidates)} | dict(contestant.settings)
     stored = store.load(data.name, name, settings)
     if stored:
@@ -172,7 +194,8 @@ def _with_positives(
         query_id: tuple(Candidate(document_id, 0.0) for document_id in document_ids)
         for query_id, document_ids in missing_positives(data, candidates)
     }
-    added = _scored(store, data, contestant, f"{contestant.label}.positives", missed, progress).run
+    name = f"{contestant.label}.positives"
+    added = score_candidates(store, data, contestant, missed, name=name, progress=progress).run
     return {query_id: best_first((*reranked.get(query_id, ()), *added.get(query_id, ()))) for query_id in data.qrels}
 
 

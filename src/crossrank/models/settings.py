@@ -41,17 +41,17 @@ class _Section(BaseModel):
 
 
 class Calibration(_Section):
-    """How a logit becomes a probability: Platt scaling, `sigmoid(slope * logit + intercept)`.
+    """How a logit becomes a probability: `sigmoid(slope * logit + intercept)`.
 
     Attributes:
-        method: `"platt"`.
+        method: How it was fitted: `"platt"`, or `"temperature"` with an intercept of 0.
         slope: Above 0, so that the order of the scores is kept.
         intercept: The shift, on the scale of logits.
 
     Source: Platt, "Probabilistic outputs for support vector machines" (1999).
     """
 
-    method: Literal["platt"] = "platt"
+    method: Literal["platt", "temperature"] = "platt"
     slope: float = Field(gt=0)
     intercept: float
 

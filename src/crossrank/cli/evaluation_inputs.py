@@ -1,24 +1,84 @@
-"""What `--data`, `--run` and `--model` name, as the records that an evaluation takes."""
+"""What every command on labelled queries shares: data, candidates, models that are loaded late, work that resumes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.info import describe
 from crossrank.cli.options import LoadOptions, OnOverflow
 from crossrank.cli.rerank_run import fingerprint_files
+from crossrank.cli.terminal import note, print_drawn, progress
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
     from crossrank.data.evaluation_set import EvaluationSet
-    from crossrank.evaluation.grid import Contestant, FirstStage
+    from crossrank.evaluation.grid import Contestant, FirstStage, Step
+    from crossrank.evaluation.tables import Table
     from crossrank.models.checkpoint import Checkpoint
     from crossrank.reranker import Reranker
     from crossrank.types import Document, Ranker, Ranking, Scorer
+
+DATA = "Data"
+CANDIDATES = "Candidates"
+DEFAULT_DEPTH = 100
+
+SplitOption = Annotated[
+    str | None, typer.Option(help="Of the judgements; test, else dev, if left out.", rich_help_panel=DATA)
+]
+NumQueriesOption = Annotated[
+    int | None, typer.Option(min=1, help="Take a sample of the queries, always the same.", rich_help_panel=DATA)
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option(help="A TREC run, or the name of one in each data folder.", rich_help_panel=CANDIDATES),
+]
+FirstStageOption = Annotated[
+    str | None, typer.Option(help="bm25 or dense:MODEL; bm25 if left out.", rich_help_panel=CANDIDATES)
+]
+DepthOption = Annotated[int, typer.Option(min=1, help="Candidates a query.", rich_help_panel=CANDIDATES)]
+RestartRunsOption = Annotated[bool, typer.Option("--restart", help="Drop the runs that the folder has.")]
+
+
+@contextmanager
+def resumable(output: Path) -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost, and end with code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(
+            f"interrupted: what is scored is kept in {output}; give the same command again, without --restart, to go on"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def bar(description: str, total: int, done: int) -> AbstractContextManager[Step]:
+    """Draw a progress bar, as an evaluation asks for it."""
+    return progress(description, total=total, completed=done)
+
+
+def print_report_table(table: Table) -> None:
+    """Print a table of a report, numbers to the right, and its note."""
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(
+        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for i, column in enumerate(table.columns):
+        drawn.add_column(Text(column), justify="right" if table.is_numeric(i) else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*map(Text, row))
+    print_drawn(drawn)
+    if table.note:
+        print_drawn(Text(table.note + "\n"))
 
 
 @contextmanager
@@ -156,6 +216,7 @@ def open_contestants(
 def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tuple[Contestant, dict[str, Any]]:
     from crossrank.evaluation.grid import Contestant
     from crossrank.inference.selection import choose_engine
+    from crossrank.models.settings import SETTINGS_FILE
 
     checkpoint = loading.open()
     engine = choose_engine(checkpoint, backend=loading.backend.value, device=loading.device)
@@ -168,7 +229,11 @@ def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tu
         "family": checkpoint.family.name,
         "on_overflow": on_overflow.value,
     }
-    files = fingerprint_files(path for path in checkpoint.folder.rglob("*") if path.is_file())
+    # Of crossrank.json only what a raw score depends on: a new calibration or fusion leaves the scores as they are.
+    files = fingerprint_files(
+        path for path in checkpoint.folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE
+    )
+    stated = checkpoint.settings.model_dump(mode="json", exclude={"calibration", "fusion", "activation", "provenance"})
     loaded: list[Scorer | Ranker] = []
 
     def load() -> Scorer | Ranker:
@@ -179,7 +244,10 @@ def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tu
 
     fusion = checkpoint.settings.fusion
     contestant = Contestant(
-        label, options | {"checkpoint": files}, load, (fusion.method, fusion.weight) if fusion else None
+        label,
+        options | {"checkpoint": files, "settings": stated},
+        load,
+        (fusion.method, fusion.weight) if fusion else None,
     )
     return contestant, _facts(checkpoint) | options
 
