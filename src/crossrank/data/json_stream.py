@@ -15,6 +15,7 @@ _CHUNK_BYTES = 1 << 16
 # Of the tokens that are not strings or numbers; an error so near the end of the text may be due to the end.
 _LONGEST_TOKEN = 16
 _WHITE_SPACE = " \t\n\r"
+_AFTER_VALUE = set(_WHITE_SPACE + ",:]}")
 
 
 class JsonItem(NamedTuple):
@@ -104,8 +105,9 @@ class _Parser:
             try:
                 value, end = self._parse(self._text, self._at)
                 length = end - self._at
-                # A number that ends where the text ends may go on in the next piece.
-                if end < len(self._text) or not self._more():
+                # A number at the end of the text may go on in the next piece: 12, or 1.5e before an exponent.
+                rest = self._text[end : end + _LONGEST_TOKEN]
+                if rest[:1] in _AFTER_VALUE or len(rest) == _LONGEST_TOKEN or not self._more():
                     self._advance(self._at + length)
                     return value
             except json.JSONDecodeError as error:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.groups.beir_groups import FirstStage
-from crossrank.data.groups.checks import check_leakage, check_num_negatives, check_num_samples
+from crossrank.data.groups.checks import check_leakage, check_num_groups, check_num_negatives
 from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
 from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
@@ -79,7 +79,7 @@ def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | No
     problems = Problems()
     for source, store in zip((*config.train, *config.dev), (*train, *dev), strict=True):
         problems.merge(store.problems)
-        check_num_samples(store, source.num_samples, source.path, problems)
+        check_num_groups(store, source.num_samples, source.path, problems)
     for store in train:
         check_num_negatives(store, config, problems)
     return CheckedData(train, dev, check_leakage(train, dev, problems), problems)
@@ -150,6 +150,8 @@ def open_store(source: SourceConfig, cache: Path, first_stage: Callable[[], Firs
             with StoreWriter(temporary, positive_from=source.positive_from) as writer:
                 read_source(source, format, writer, first_stage)
             _publish(temporary, folder)
+        except OSError as error:
+            raise DataError(f"the cache cannot be written: {error.strerror or error}", path=cache) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return GroupStore(folder)

@@ -13,24 +13,25 @@ from crossrank.data.groups.sampling import Keys
 from crossrank.data.groups.store import GroupStore
 
 
-def check_num_samples(store: GroupStore, num_samples: int | None, path: str, problems: Problems) -> None:
-    """Report a source with fewer groups than the recipe asks for; all of them are used."""
-    if num_samples is not None and num_samples > len(store):
+def check_num_groups(store: GroupStore, num_samples: int | None, path: str, problems: Problems) -> None:
+    """Report a source without a group, and one with fewer than the recipe asks for; all of them are used."""
+    if not len(store):
+        problems.add(Kind.no_group, "not a single group can be used", path)
+    elif num_samples is not None and num_samples > len(store):
         problems.add(Kind.too_few_groups, f"num_samples is {num_samples}, there are {len(store)} groups", path)
 
 
 def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problems) -> None:
-    """Report the groups with fewer negatives than wanted that must not, or cannot, be filled up."""
+    """Report the groups with too few negatives: all where that is an error, those that lose scores where not."""
     wanted = config.num_passages - np.minimum(store.num_positives(), config.num_positives)
     few = store.num_negatives() < wanted
+    kind = Kind.too_few_negatives
     if config.negatives.when_too_few == "fill":
-        few &= store.has_scores()
+        few, kind = few & store.has_scores(), Kind.lost_scores
     for index in np.flatnonzero(few):
         group = store.group(int(index))
-        message = f"{len(group.rows) - group.num_positives} negatives, {wanted[index]} are wanted"
-        if config.negatives.when_too_few == "fill":
-            message += "; a document of another query would have no teacher score"
-        problems.add(Kind.too_few_negatives, message, group.path, group.line)
+        found = len(group.rows) - group.num_positives
+        problems.add(kind, f"{found} negatives, {wanted[index]} are wanted", group.path, group.line)
 
 
 def check_leakage(

@@ -73,8 +73,12 @@ class TrainingGroups:
 
     @property
     def has_teacher_scores(self) -> bool:
-        """Whether every group has a teacher's scores."""
-        return all(bool(source.store.has_scores()[source.order].all()) for source in self._sources)
+        """Whether every sampled group has a teacher's scores; one that is filled up has none."""
+        return all(bool(self._scored(source.store)[source.order].all()) for source in self._sources)
+
+    def _scored(self, store: GroupStore) -> npt.NDArray[np.bool_]:
+        num_passages = np.minimum(store.num_positives(), self._num_positives) + store.num_negatives()
+        return store.has_scores() & (num_passages >= self.num_passages)
 
     def sample(self, index: int, *, epoch: int) -> TrainingGroup:
         """Return the group of an index in an epoch, with `num_passages` documents, positives first.
@@ -96,23 +100,13 @@ class TrainingGroups:
         chosen = np.concatenate([positives, negatives])
         fill: list[Document] = []
         if len(negatives) < num:
-            self._check_may_fill(group, len(usable), num)
+            if self._negatives.when_too_few == "error":
+                raise _too_few(group, f"{len(usable)} negatives", num)
             taken = known | {int(key) for key in keys[negatives]}
             fill = list(islice(self._documents_elsewhere(at, taken, stream), num - len(negatives)))
             if len(negatives) + len(fill) < num:
-                found = f"{len(usable)} negatives and {len(fill)} documents of other queries, {num} are wanted"
-                raise DataError(f"query {group.query_id!r}: {found}", path=group.path, line=group.line)
+                raise _too_few(group, f"{len(usable)} negatives and {len(fill)} documents of other queries", num)
         return _training_group(store, group, chosen, fill)
-
-    def _check_may_fill(self, group: StoredGroup, found: int, wanted: int) -> None:
-        if self._negatives.when_too_few == "error":
-            advice = "lower negatives.num, or set negatives.when_too_few: fill"
-        elif group.scores is not None:
-            advice = "a document of another query has no teacher score: lower negatives.num"
-        else:
-            return
-        message = f"query {group.query_id!r} has {found} negatives, {wanted} are wanted: {advice}"
-        raise DataError(message, path=group.path, line=group.line)
 
     def _documents_elsewhere(self, at: int, taken: set[int], stream: int) -> Iterator[Document]:
         """Yield documents of other queries, none that is taken and none twice; first those of the same source."""
@@ -120,8 +114,8 @@ class TrainingGroups:
             store, before = source.store, -1
             while len(taken) != before:  # a round takes at most one document of each group
                 before = len(taken)
-                for index in walk(stream, len(store)):
-                    row = _first_free(store, store.group(index).rows, taken, stream)
+                for place in walk(stream, len(source.order)):  # in an order without regard to that of the file
+                    row = _first_free(store, store.group(int(source.order[place])).rows, taken, stream)
                     if row is not None:
                         yield store.document(row)
 
@@ -137,6 +131,10 @@ class TrainingGroups:
             raise IndexError(f"group {index} of {len(self)}")
         at = int(np.searchsorted(self._ends, index, side="right"))
         return at, index - (int(self._ends[at - 1]) if at else 0)
+
+
+def _too_few(group: StoredGroup, found: str, wanted: int) -> DataError:
+    return DataError(f"query {group.query_id!r} has {found}, {wanted} are wanted", path=group.path, line=group.line)
 
 
 def _first_free(store: GroupStore, rows: npt.NDArray[np.int64], taken: set[int], stream: int) -> int | None:
@@ -155,5 +153,5 @@ def _training_group(
 ) -> TrainingGroup:
     documents = (*(store.document(int(row)) for row in group.rows[chosen]), *fill)
     labels = (*(group.grades[i] for i in chosen), *(0.0 for _ in fill))
-    scores = None if group.scores is None else tuple(group.scores[i] for i in chosen)
+    scores = None if group.scores is None or fill else tuple(group.scores[i] for i in chosen)
     return TrainingGroup(group.query_id, group.query, documents, labels, scores)

@@ -25,7 +25,9 @@ class Kind(StrEnum):
     empty_text = "empty text"
     missing_image = "missing image"
     too_few_negatives = "too few negatives"
+    no_group = "no group"
     leakage = "train query in dev"
+    lost_scores = "teacher scores lost by filling up"
     repeated_query = "repeated query"
     repeated_document = "repeated document"
     shared_positive = "positive in train and dev"
@@ -37,7 +39,14 @@ class Kind(StrEnum):
         return self not in _WARNINGS
 
 
-_WARNINGS = {Kind.no_positive, Kind.repeated_query, Kind.repeated_document, Kind.shared_positive, Kind.too_few_groups}
+_WARNINGS = {
+    Kind.no_positive,
+    Kind.lost_scores,
+    Kind.repeated_query,
+    Kind.repeated_document,
+    Kind.shared_positive,
+    Kind.too_few_groups,
+}
 
 
 class UnknownId(InputError):
