@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +56,36 @@ def test_all_subsets_of_a_repository(hub, check):
     assert problems == []
 
 
-def test_an_address_of_the_hub_is_read_as_its_local_copy_is(hub, check, monkeypatch):
-    folder = hub()
-    from crossrank.data.groups import hub as reader
+def test_an_address_of_the_hub_is_read_at_one_commit(hub, check, monkeypatch, tmp_path):
+    """The hub is played by a local copy: the metadata arrive in a folder named after the commit, the rows by name."""
+    folder, asked = Path(hub()), []
+    commit = folder.rename(tmp_path / "0123abcd")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **options: asked.append(name) or commit)
+    load = datasets.load_dataset
 
-    monkeypatch.setattr(reader, "_parse", lambda path: (folder, path.removeprefix("hf://nvidia/x/") or None))
-    monkeypatch.setattr("crossrank.data.groups.formats.hub_version", lambda path: "commit")
-    assert check("hf://nvidia/x/FEVER")[0][0] == ("FEVER:0", "red?", [("Mars", 1), ("Venus", 0)])
+    def load_local(name, configuration, *, split, revision):
+        asked.append((name, configuration, revision))
+        return load(str(commit), configuration, split=split)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_local)
+    groups, _ = check("hf://nvidia/embed/FEVER")
+    assert groups[0] == ("FEVER:0", "red?", [("Mars", 1), ("Venus", 0)])
+    assert set(asked) == {
+        "nvidia/embed",
+        ("nvidia/embed", "FEVER_corpus", "0123abcd"),
+        ("nvidia/embed", "FEVER", "0123abcd"),
+    }
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(check, monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def unreachable(*arguments, **options):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(DataError, match="hf://nvidia/embed: is no dataset on the hub that this login may read, or"):
+        check("hf://nvidia/embed")
 
 
 def test_a_missing_document_is_reported_with_its_row(hub, check):
@@ -75,7 +99,7 @@ def test_a_missing_document_is_reported_with_its_row(hub, check):
     [
         ({"repo__FEVER__dataset_metadata.json": '{"corpus_id": "x", "ids_only": true}'}, "holds ids without texts"),
         ({"repo__FEVER__dataset_metadata.json": "{}"}, "no 'corpus_id'"),
-        ({"repo__FEVER__dataset_metadata.json": "{"}, "cannot be read"),
+        ({"repo__FEVER__dataset_metadata.json": "{"}, "malformed JSON"),
         ({"repo__README.md": CARD.replace("FEVER_corpus", "corpus")}, r"\(FEVER_corpus, train\): cannot be loaded"),
     ],
 )

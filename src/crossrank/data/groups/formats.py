@@ -9,7 +9,7 @@ from crossrank.data.groups.beir_groups import FirstStage, beir_files, read_beir_
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_id import METADATA_FILE as CORPUS_METADATA_FILE
 from crossrank.data.groups.corpus_id import corpus_files, corpus_folders, read_corpus_id_groups
-from crossrank.data.groups.hub import METADATA_FILE, SCHEME, hub_version, read_hub_groups
+from crossrank.data.groups.hub import METADATA_FILE, SCHEME, find_subsets, read_hub_groups
 from crossrank.data.groups.inline import read_inline_groups
 from crossrank.data.groups.pairs import has_pair_columns, read_pairs
 from crossrank.data.groups.store import StoreWriter
@@ -105,7 +105,7 @@ def describe_inputs(source: SourceConfig, format: str) -> list[str]:
         DataError: If a file is missing.
     """
     if format == "hub" and source.path.startswith(SCHEME):
-        return [hub_version(source.path)]
+        return [find_subsets(source.path).folder.name]  # the commit
     with reading(display_name(source.path)):
         return [f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in _files(source, format)]
 
@@ -115,7 +115,7 @@ def _files(source: SourceConfig, format: str) -> list[Path]:
     if format == "beir":
         return list(beir_files(source).values())
     if format == "hub":
-        return sorted(file for file in path.parent.rglob("*") if file.is_file())
+        return sorted(file for file in find_subsets(source.path).folder.rglob("*") if file.is_file())
     if format == "triples":
         return [path, *(Path(file) for file in (source.queries, source.collection) if file)]
     if format == "corpus-id":

@@ -10,18 +10,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_id import group_of_ids
 from crossrank.data.groups.corpus_index import CorpusIndex
 from crossrank.data.groups.store import StoreWriter
 from crossrank.data.records import json_kind, record_id
+from crossrank.data.text import display_name, reading
 from crossrank.errors import DataError, InputError, MissingExtra
 from crossrank.types import Document
 
 SCHEME = "hf://"
 METADATA_FILE = "dataset_metadata.json"
+
+
+class Subsets(NamedTuple):
+    """What an address means.
+
+    Attributes:
+        repository: The name on the hub, or a local folder.
+        revision: The commit; None for a local folder.
+        folder: Where the metadata of the subsets is on this machine.
+        names: The subsets.
+    """
+
+    repository: str
+    revision: str | None
+    folder: Path
+    names: tuple[str, ...]
 
 
 def read_hub_groups(source: SourceConfig, writer: StoreWriter) -> None:
@@ -32,13 +49,13 @@ def read_hub_groups(source: SourceConfig, writer: StoreWriter) -> None:
         MissingExtra: If datasets is not installed.
     """
     split = source.split or "train"
-    place, subsets = find_subsets(source.path)
-    corpora = {subset: _read_corpus(place, subset, writer) for subset in subsets}
+    subsets = find_subsets(source.path)
+    corpora = {name: _read_corpus(subsets, name, writer) for name in subsets.names}
     for corpus in corpora.values():
         corpus.finish()
     for subset, corpus in corpora.items():
-        name = f"{source.path} ({subset}, {split})" if len(subsets) > 1 else f"{source.path} ({split})"
-        for line, row in enumerate(_load(place, subset, split), start=1):
+        name = _place(subsets, subset, split)
+        for line, row in enumerate(_load(subsets, subset, split), start=1):
             row.setdefault("question_id", f"{subset}:{line - 1}")
             try:
                 writer.add_group(group_of_ids(row, corpus, name, line))
@@ -46,72 +63,52 @@ def read_hub_groups(source: SourceConfig, writer: StoreWriter) -> None:
                 writer.problems.add_row(error, name, line)
 
 
-def find_subsets(path: str) -> tuple[str, list[str]]:
-    """Return the repository (or the local folder) of an address, and the subsets that it means.
+def find_subsets(path: str) -> Subsets:
+    """Return what an address, or the path of a local copy, means.
 
     Raises:
         DataError: If it is not an address, cannot be reached, or has no subset of this schema.
     """
-    place, subset = _parse(path)
-    if subset is not None:
-        return place, [subset]
-    if Path(place).is_dir():
-        names = [str(file.relative_to(place)) for file in Path(place).glob(f"*/{METADATA_FILE}")]
+    if path.startswith(SCHEME):
+        parts = path.removeprefix(SCHEME).strip("/").split("/")
+        if len(parts) not in (2, 3) or not all(parts):
+            hint = "hf://organisation/repository, or hf://organisation/repository/subset"
+            raise DataError(f"an address is {hint}", path=path)
+        repository, subset = "/".join(parts[:2]), parts[2] if len(parts) == 3 else "*"
+        folder = _download_metadata(repository, subset)
+        revision: str | None = folder.name
     else:
-        names = _hub_files(place)
-    subsets = sorted(name.split("/")[0] for name in names if name.endswith(f"/{METADATA_FILE}"))
-    if not subsets:
+        is_subset = (Path(path) / METADATA_FILE).is_file()
+        folder, subset = (Path(path).parent, Path(path).name) if is_subset else (Path(path), "*")
+        repository, revision = str(folder), None
+    names = tuple(sorted(file.parent.name for file in folder.glob(f"{subset}/{METADATA_FILE}")))
+    if not names:
         raise DataError(f"no subset with a {METADATA_FILE}", path=path)
-    return place, subsets
+    return Subsets(repository, revision, folder, names)
 
 
-def hub_version(path: str) -> str:
-    """Return the commit that the default branch of an address is at, or of the newest copy in the hub's cache.
-
-    Raises:
-        DataError: If neither can be found.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    repository, _ = _parse(path)
-    try:
-        return str(HfApi().dataset_info(repository).sha)
-    except (HfHubHTTPError, OSError):
-        pass
-    try:
-        folder = snapshot_download(repository, repo_type="dataset", local_files_only=True, allow_patterns=["README.md"])
-    except OSError as error:
-        raise DataError(f"cannot be reached, and is not in the cache: {_first_line(error)}", path=path) from error
-    return Path(folder).name
-
-
-def _parse(path: str) -> tuple[str, str | None]:
-    if not path.startswith(SCHEME):
-        folder = Path(path)
-        is_subset = (folder / METADATA_FILE).is_file()
-        return (str(folder.parent), folder.name) if is_subset else (path, None)
-    parts = path.removeprefix(SCHEME).strip("/").split("/")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise DataError("an address is hf://organisation/repository, or hf://organisation/repository/subset", path=path)
-    return "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
-
-
-def _hub_files(repository: str) -> list[str]:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+def _download_metadata(repository: str, subset: str) -> Path:
+    """Return the local copy of a commit of a repository, with the metadata of its subsets alone."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return list(HfApi().list_repo_files(repository, repo_type="dataset"))
-    except (HfHubHTTPError, OSError) as error:
-        raise DataError(f"cannot be listed: {_first_line(error)}", path=SCHEME + repository) from error
+        return Path(
+            snapshot_download(
+                repository, repo_type="dataset", allow_patterns=[f"{subset}/{METADATA_FILE}", "README.md"]
+            )
+        )
+    except (HFValidationError, OSError) as error:
+        problem = f"is no dataset on the hub that this login may read, or cannot be reached: {_first_line(error)}"
+        raise DataError(problem, path=SCHEME + repository) from error
 
 
-def _read_corpus(place: str, subset: str, writer: StoreWriter) -> CorpusIndex:
-    name = f"{place}/{subset}_corpus"
-    _check_metadata(place, subset)
+def _read_corpus(subsets: Subsets, subset: str, writer: StoreWriter) -> CorpusIndex:
+    _check_metadata(subsets.folder / subset / METADATA_FILE)
+    configuration = f"{subset}_corpus"
+    name = _place(subsets, configuration, "train")
     corpus = CorpusIndex(writer, name)
-    for line, row in enumerate(_load(place, f"{subset}_corpus", "train"), start=1):
+    for line, row in enumerate(_load(subsets, configuration, "train"), start=1):
         try:
             text = row.get("text")
             if not isinstance(text, str):
@@ -122,41 +119,38 @@ def _read_corpus(place: str, subset: str, writer: StoreWriter) -> CorpusIndex:
     return corpus
 
 
-def _check_metadata(place: str, subset: str) -> None:
-    name = f"{subset}/{METADATA_FILE}"
+def _check_metadata(file: Path) -> None:
+    with reading(display_name(file)):
+        text = file.read_bytes()
     try:
-        if Path(place).is_dir():
-            text = (Path(place) / name).read_text(encoding="utf-8")
-        else:
-            from huggingface_hub import hf_hub_download
-
-            text = Path(hf_hub_download(place, name, repo_type="dataset")).read_text(encoding="utf-8")
         metadata = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read: {_first_line(error)}", path=f"{place}/{name}") from error
+    except ValueError as error:
+        raise DataError(f"malformed JSON: {error}", path=file) from error
     if not isinstance(metadata, dict) or "corpus_id" not in metadata:
-        raise DataError("no 'corpus_id'", path=f"{place}/{name}")
+        raise DataError("no 'corpus_id'", path=file)
     if metadata.get("ids_only"):
-        raise DataError(
-            "this subset holds ids without texts (ids_only); restore the texts and use the corpus-ID format",
-            path=f"{place}/{name}",
-        )
+        advice = "restore the texts, and use the corpus-ID format"
+        raise DataError(f"this subset holds ids without texts (ids_only): {advice}", path=file)
 
 
-def _load(place: str, configuration: str, split: str) -> Iterator[dict[str, Any]]:
+def _load(subsets: Subsets, configuration: str, split: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a configuration, a batch in memory at a time."""
     try:
         import datasets
     except ImportError as error:
         raise MissingExtra("reading datasets of the hub", extra="train") from error
     try:
-        dataset = datasets.load_dataset(place, configuration, split=split)
+        dataset = datasets.load_dataset(subsets.repository, configuration, split=split, revision=subsets.revision)
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"cannot be loaded: {_first_line(error)}", path=f"{place} ({configuration}, {split})"
+            f"cannot be loaded: {_first_line(error)}", path=_place(subsets, configuration, split)
         ) from error
     for batch in dataset.with_format("arrow").iter(1000):
         yield from batch.to_pylist()
+
+
+def _place(subsets: Subsets, configuration: str, split: str) -> str:
+    return f"{subsets.repository} ({configuration}, {split})"
 
 
 def _first_line(error: Exception) -> str:
