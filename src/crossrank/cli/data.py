@@ -9,7 +9,7 @@ import typer
 
 from crossrank.cli.exits import BAD_INPUT
 from crossrank.cli.options import JsonOption
-from crossrank.cli.terminal import note, print_json, print_table
+from crossrank.cli.terminal import note, print_json, print_table, progress
 from crossrank.errors import DataError, InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def check(
         config = read_recipe_data(Path(paths[0]))
     else:
         config = _config(_sources(paths, split), _sources(dev or [], dev_split), num_negatives)
-    checked = check_data(config, first_stage=BM25)
+    with progress("documents", total=None) as advance:
+        checked = check_data(config, first_stage=BM25, on_progress=advance)
     report = describe(config, checked)
     if as_json:
         print_json(report)

@@ -124,10 +124,16 @@ def _one_line(text: str | None) -> str:
 
 
 @contextmanager
-def progress(description: str, *, total: int, completed: int = 0) -> Iterator[Callable[[], None]]:
-    """Yield a function that counts one step; draws a bar on standard error where that is a terminal."""
+def progress(description: str, *, total: int | None, completed: int = 0) -> Iterator[Callable[..., None]]:
+    """Yield a function that counts steps (one, unless told); draws a bar on standard error where that is a terminal.
+
+    Args:
+        description: What is counted.
+        total: All steps; None where nobody knows.
+        completed: Steps that are done already.
+    """
     if not is_terminal(sys.stderr):
-        yield lambda: None
+        yield lambda steps=1: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -135,4 +141,4 @@ def progress(description: str, *, total: int, completed: int = 0) -> Iterator[Ca
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total, completed=completed)
-        yield lambda: bar.advance(task)
+        yield lambda steps=1: bar.advance(task, steps)

@@ -59,6 +59,19 @@ def test_negatives_by_searching_the_corpus(beir, check):
         check({"path": beir(), "run": "bm25", "depth": 3})
 
 
+def test_what_a_search_finds_is_no_negative_where_it_is_relevant_under_another_id(beir, check):
+    corpus = [*CORPUS, {"_id": "copy", "text": "Mars is the  RED planet"}, {"_id": "copy2", "text": VENUS}]
+    queries = [*QUERIES, {"_id": "q4", "text": "Red planet"}]
+    run = RUN + "q4 Q0 mars 1 2.0 x\nq4 Q0 copy2 2 1.5 x\nq4 Q0 bread 2 1.0 x\n"
+    files = {"corpus.jsonl": corpus, "queries.jsonl": queries, "qrels__train.tsv": QRELS + "q4\tcopy2\t1\n"}
+    path = beir(**files, **{"run.trec": run.replace("q1 Q0 mars 3", "q1 Q0 copy 3")})
+    groups, problems = check({"path": path, "run": f"{path}/run.trec"})
+    # Query q4 is q1 again: what is relevant for one is no negative of the other.
+    assert groups[0][2] == [(MARS, 2), (BREAD, 0), (JUPITER, 0)]
+    assert groups[1] == ("q4", "Red planet", [(VENUS, 1), (BREAD, 0)])
+    assert [problem.split(":")[0] for problem in problems] == ["repeated query 5"]
+
+
 def test_packed_files_and_other_splits(beir, check, tmp_path):
     path = beir()
     for name in ("queries.jsonl", "corpus.jsonl", "qrels/train.tsv"):

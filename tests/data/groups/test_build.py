@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,15 @@ def test_an_interrupted_conversion_leaves_nothing(source, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         open_store(SourceConfig(path=source), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_removed_a_day_later(source, tmp_path):
+    cache = tmp_path / "cache"
+    for name, age_s in ((".converting-old", 90_000), (".converting-new", 60)):
+        (cache / name).mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age_s,) * 2)
+    open_store(SourceConfig(path=source), cache)
+    assert [path.name for path in cache.glob(".*")] == [".converting-new"]
 
 
 def test_a_full_disk_leaves_nothing_and_says_so(source, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from crossrank.data.beir import read_queries
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_index import CorpusIndex
 from crossrank.data.groups.report import BadLines, Problems, UnknownId
-from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
+from crossrank.data.groups.store import Entry, NewGroup, StoreWriter, text_key
 from crossrank.data.qrels import read_judgements
 from crossrank.data.records import document_from_record, read_json_objects
 from crossrank.data.text import display_name, read_lines
@@ -55,10 +55,12 @@ def read_beir_groups(
     corpus = _read_corpus(files["corpus"], writer)
     judged = _read_judged(files["qrels"], queries, corpus, writer.problems)
     name = display_name(files["qrels"])
+    positives = _positives_of_texts(judged, queries)
     for query_id, candidates in _candidates(source, first_stage, queries, corpus, judged, skipped):
         entries, line = judged.pop(query_id)
-        rows = {entry.row for entry in entries}
-        negatives = [entry for entry in candidates if entry.row not in rows][: source.depth]
+        taken = positives[text_key(queries[query_id])] | {entry.key for entry in entries}
+        unjudged = {entry.key: entry for entry in candidates if entry.key not in taken}
+        negatives = list(unjudged.values())[: source.depth]
         writer.add_group(NewGroup(query_id, queries[query_id], (*entries, *negatives), name, line))
     for query_id, (entries, line) in judged.items():
         writer.add_group(NewGroup(query_id, queries[query_id], tuple(entries), name, line))
@@ -117,6 +119,14 @@ def _read_judged(path: Path, queries: Mapping[str, str], corpus: CorpusIndex, pr
             continue
         judged.setdefault(query_id, ([], line))[0].append(entry)
     return judged
+
+
+def _positives_of_texts(judged: _Judged, queries: Mapping[str, str]) -> dict[int, set[int]]:
+    """Return the relevant documents of each query text; what a search finds may be relevant under another id."""
+    found: dict[int, set[int]] = {}
+    for query_id, (entries, _) in judged.items():
+        found.setdefault(text_key(queries[query_id]), set()).update(entry.key for entry in entries if entry.grade > 0)
+    return found
 
 
 def _candidates(

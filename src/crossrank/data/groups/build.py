@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
 from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
 from crossrank.data.groups.report import Problems
-from crossrank.data.groups.store import GroupStore, StoreWriter
+from crossrank.data.groups.store import GroupStore, OnProgress, StoreWriter
 from crossrank.errors import DataError
 
 # Counts up whenever the files of a store, or what is read into them, change.
 _STORE_VERSION = 1
+_ABANDONED_AFTER_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class CheckedData:
     problems: Problems
 
 
-def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | None = None) -> CheckedData:
+def check_data(
+    config: DataConfig,
+    *,
+    first_stage: Callable[[], FirstStage] | None = None,
+    on_progress: OnProgress | None = None,
+) -> CheckedData:
     """Convert and check all sources of a recipe; what is wrong in their rows is collected, not raised.
 
     A source is converted to Arrow files in the cache folder when it is first seen, or has changed since.
@@ -67,6 +74,7 @@ def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | No
     Args:
         config: The sources, and how they are sampled.
         first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+        on_progress: Called with the number of documents that were converted since the last call.
 
     Raises:
         DataError: If a source cannot be read at all.
@@ -74,8 +82,10 @@ def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | No
         MissingExtra: If pyarrow, or what a format needs, is not installed.
     """
     cache = cache_folder(config)
-    train = tuple(open_store(source, cache, first_stage) for source in config.train)
-    dev = tuple(open_store(source, cache, first_stage) for source in config.dev)
+    train = tuple(
+        open_store(source, cache, first_stage=first_stage, on_progress=on_progress) for source in config.train
+    )
+    dev = tuple(open_store(source, cache, first_stage=first_stage, on_progress=on_progress) for source in config.dev)
     problems = Problems()
     for source, store in zip((*config.train, *config.dev), (*train, *dev), strict=True):
         problems.merge(store.problems)
@@ -85,19 +95,25 @@ def check_data(config: DataConfig, *, first_stage: Callable[[], FirstStage] | No
     return CheckedData(train, dev, check_leakage(train, dev, problems), problems)
 
 
-def open_groups(config: DataConfig, *, first_stage: Callable[[], FirstStage] | None = None) -> OpenedGroups:
+def open_groups(
+    config: DataConfig,
+    *,
+    first_stage: Callable[[], FirstStage] | None = None,
+    on_progress: OnProgress | None = None,
+) -> OpenedGroups:
     """Return the groups of a recipe, all of them checked.
 
     Args:
         config: The sources, and how they are sampled.
         first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+        on_progress: Called with the number of documents that were converted since the last call.
 
     Raises:
         DataError: If a source cannot be read; or if anything is wrong in it, unless `on_bad_row` is `"drop"`.
         InputError: If a key of a source does not fit its format.
         MissingExtra: If pyarrow, or what a format needs, is not installed.
     """
-    checked = check_data(config, first_stage=first_stage)
+    checked = check_data(config, first_stage=first_stage, on_progress=on_progress)
     if config.on_bad_row == "error":
         checked.problems.raise_errors()
     train = [
@@ -131,7 +147,13 @@ def cache_folder(config: DataConfig) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossrank" / "groups"
 
 
-def open_store(source: SourceConfig, cache: Path, first_stage: Callable[[], FirstStage] | None = None) -> GroupStore:
+def open_store(
+    source: SourceConfig,
+    cache: Path,
+    *,
+    first_stage: Callable[[], FirstStage] | None = None,
+    on_progress: OnProgress | None = None,
+) -> GroupStore:
     """Return the groups of a source, converted where the cache does not hold them yet.
 
     The folder appears in one step: an interrupted conversion leaves nothing that is ever read.
@@ -144,17 +166,32 @@ def open_store(source: SourceConfig, cache: Path, first_stage: Callable[[], Firs
     source.check_keys(format)
     folder = cache / _fingerprint(source, format)
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=cache))
         try:
-            with StoreWriter(temporary, positive_from=source.positive_from) as writer:
+            temporary = _temporary_folder(cache)
+        except OSError as error:
+            raise _unwritable(cache, error) from error
+        try:
+            with StoreWriter(temporary, positive_from=source.positive_from, on_progress=on_progress) as writer:
                 read_source(source, format, writer, first_stage)
             _publish(temporary, folder)
         except OSError as error:
-            raise DataError(f"the cache cannot be written: {error.strerror or error}", path=cache) from error
+            raise _unwritable(cache, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return GroupStore(folder)
+
+
+def _temporary_folder(cache: Path) -> Path:
+    """Return a new folder in the cache; those that killed conversions have left behind are removed."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob(".converting-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+
+
+def _unwritable(cache: Path, error: OSError) -> DataError:
+    return DataError(f"the cache cannot be written: {error.strerror or error}", path=cache)
 
 
 def _publish(temporary: Path, folder: Path) -> None:

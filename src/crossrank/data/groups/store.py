@@ -12,7 +12,7 @@ A store is a folder:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,10 @@ def text_key(text: str) -> int:
 
 
 EMPTY_KEY = text_key("")
+
+
+OnProgress = Callable[[int], None]
+_PROGRESS_STEP = 1000
 
 
 class Entry(NamedTuple):
@@ -102,9 +106,17 @@ class StoredGroup:
 
 
 class StoreWriter:
-    """Writes a store; what a reader hands its documents and groups to."""
+    """Writes a store; what a reader hands its documents and groups to.
 
-    def __init__(self, folder: Path, *, positive_from: float | None = None) -> None:
+    Args:
+        folder: An empty folder.
+        positive_from: The least grade of a positive; above 0 where None.
+        on_progress: Called with the number of documents that were written since the last call.
+    """
+
+    def __init__(
+        self, folder: Path, *, positive_from: float | None = None, on_progress: OnProgress | None = None
+    ) -> None:
         pyarrow = import_pyarrow()
         string, floats = pyarrow.string(), pyarrow.list_(pyarrow.float32())
         documents = {"text": string, "title": string, "id": string, "image": string, "image_bytes": pyarrow.binary()}
@@ -121,6 +133,7 @@ class StoreWriter:
         self.problems = Problems()
         self._folder = folder
         self._positive_from = positive_from
+        self._on_progress = on_progress
         self._files: dict[str, int] = {}
         self._stack = ExitStack()
         self._documents = self._table(_DOCUMENT_TABLE, documents)
@@ -152,6 +165,8 @@ class StoreWriter:
         size = len(document.text) + len(document.title or "") + len(image or "") + 32
         row = self._documents.add((document.text, document.title, document.id, path, data), size=size)
         self._keys[_DOCUMENTS].write(key.to_bytes(8, "little"))
+        if self._on_progress and row % _PROGRESS_STEP == _PROGRESS_STEP - 1:
+            self._on_progress(_PROGRESS_STEP)
         return Entry(row, key, 0.0)
 
     def finish_documents(self) -> tuple[Table, Keys]:
