@@ -64,6 +64,7 @@ def test_pieces_of_any_size_give_what_json_gives(tmp_path_factory, elements, chu
         ('[1,\n"open', r"f\.json:2: malformed JSON: Unterminated string"),
         ("[1, 2", r"f\.json:1: malformed JSON: expected ']'"),
         ("{a: 1}", r"f\.json:1: malformed JSON: expected a key"),
+        (r'[1, "\ud800"]', r"f\.json:1: a lone surrogate"),
         ("[1]\n[2]", r"f\.json:2: text after the end"),
         (b'["caf\xe9"]', r"f\.json:1: not valid UTF-8"),
         ("[" * 100_000, r"f\.json:1: malformed JSON"),

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
+from crossrank.data.records import refuse_lone_surrogates
 from crossrank.data.text import display_name, open_binary, reading
-from crossrank.errors import DataError
+from crossrank.errors import DataError, InputError
 
 _CHUNK_BYTES = 1 << 16
 # Of the tokens that are not strings or numbers; an error so near the end of the text may be due to the end.
@@ -108,8 +109,11 @@ class _Parser:
                 # A number at the end of the text may go on in the next piece: 12, or 1.5e before an exponent.
                 rest = self._text[end : end + _LONGEST_TOKEN]
                 if rest[:1] in _AFTER_VALUE or len(rest) == _LONGEST_TOKEN or not self._more():
+                    refuse_lone_surrogates(self._text[self._at : self._at + length], value)
                     self._advance(self._at + length)
                     return value
+            except InputError as error:
+                self.fail(str(error))
             except json.JSONDecodeError as error:
                 length = error.pos - self._at
                 cut_off = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _LONGEST_TOKEN

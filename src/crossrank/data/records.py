@@ -30,17 +30,27 @@ def parse_object(text: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(text.strip(), parse_constant=_refuse_constant)
-        if _ESCAPED_SURROGATE.search(text):
-            json.dumps(record, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise InputError(f"malformed JSON: {error.msg} at column {error.colno}") from error
-    except UnicodeEncodeError as error:
-        raise InputError("a lone surrogate (half of a \\u escape pair) is not text") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"malformed JSON: {error}") from error
     if not isinstance(record, dict):
         raise InputError(f"expected a JSON object, found {json_kind(record)}")
+    refuse_lone_surrogates(text, record)
     return record
+
+
+def refuse_lone_surrogates(text: str, value: Any) -> None:
+    """Check that a value that was parsed from JSON holds text only.
+
+    Raises:
+        InputError: If it holds half of a surrogate pair, which no encoding can write.
+    """
+    if _ESCAPED_SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError("a lone surrogate (half of a \\u escape pair) is not text") from error
 
 
 def record_id(record: Mapping[str, Any]) -> str | None:

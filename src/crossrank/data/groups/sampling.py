@@ -19,9 +19,14 @@ Positions = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
 
+def hash_bytes(data: bytes) -> int:
+    """Return 64 bits of a cryptographic hash."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def hash_text(text: str) -> int:
     """Return 64 bits of a cryptographic hash."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+    return hash_bytes(text.encode("utf-8"))
 
 
 def mix(values: Keys) -> Keys:

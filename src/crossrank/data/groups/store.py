@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.groups.report import Kind, Problems
-from crossrank.data.groups.sampling import Keys, hash_text
+from crossrank.data.groups.sampling import Keys, hash_bytes, hash_text
 from crossrank.data.groups.tables import Table, TableWriter, import_pyarrow, map_numbers
 from crossrank.types import Document
 
@@ -232,7 +232,10 @@ def _distinct(entries: Iterable[Entry]) -> dict[int, Entry]:
 
 def _document_key(document: Document) -> int:
     key = text_key(f"{document.title or ''} {document.text}")
-    return key if document.image is None else hash_text(f"{key} {document.image!r}")
+    if document.image is None:
+        return key
+    image = document.image if isinstance(document.image, bytes) else document.image.encode("utf-8")
+    return hash_bytes(key.to_bytes(8, "little") + image)
 
 
 def document_from_row(values: Mapping[str, Any]) -> Document:
@@ -381,13 +384,18 @@ def _write_about(folder: Path, files: list[str], problems: Problems) -> None:
 def _check_repeated_queries(store: GroupStore, problems: Problems) -> None:
     """Report queries that several groups ask, and negatives that another of them has as a positive."""
     keys = store.query_keys()
-    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    for index in np.flatnonzero(counts[inverse] > 1):
-        group = store.group(int(index))
-        others = [other for other in store.groups_of_query(group.query) if other != index]
-        if others[0] < index:
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1])[: len(keys)])
+    sizes = np.diff(np.append(starts, len(keys)))
+    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+        _check_one_query([store.group(int(index)) for index in order[start : start + size]], store, problems)
+
+
+def _check_one_query(groups: list[StoredGroup], store: GroupStore, problems: Problems) -> None:
+    positives = {int(key) for group in groups for key in store.document_keys(group.rows[: group.num_positives])}
+    for number, group in enumerate(groups):
+        if number:
             problems.add(Kind.repeated_query, "the same query as in another row", group.path, group.line)
-        negatives = store.document_keys(group.rows[group.num_positives :])
-        if not store.known_positives(group).isdisjoint(map(int, negatives)):
+        if not positives.isdisjoint(map(int, store.document_keys(group.rows[group.num_positives :]))):
             message = "a negative is a positive of the same query in another row"
             problems.add(Kind.positive_among_negatives, message, group.path, group.line)
