@@ -100,6 +100,19 @@ def test_a_positive_of_the_same_query_in_another_row_is_no_negative(groups):
             assert not {text.strip().lower() for text in texts(sampled[name])[1:]} & {"a", "b"}
 
 
+def test_nor_is_a_positive_of_the_same_query_in_another_source(folder, opened):
+    root = folder(
+        **{
+            "a.jsonl": [{"query_id": "a", "query": "Same?", "positives": ["a"], "negatives": ["b", "c", "d"]}],
+            "b.jsonl": [{"query_id": "b", "query": "same?", "positives": ["b"], "negatives": ["x", "y"]}],
+        }
+    )
+    dataset = opened(f"{root}/a.jsonl", f"{root}/b.jsonl", negatives={"num": 3})
+    assert texts(by_id(dataset)["a"])[:3] == ["a", "c", "d"]
+    assert sorted(texts(by_id(dataset)["b"])[:3]) == ["b", "x", "y"]
+    assert not {"a", "b"} & {text for group in by_id(dataset).values() for text in texts(group)[1:]}
+
+
 def test_weights_count_how_often_a_group_comes(folder, opened):
     root = folder(
         **{"a.jsonl": [row(f"a{i}", negatives="xy") for i in range(4)], "b.jsonl": [row("b", negatives="xy")]}

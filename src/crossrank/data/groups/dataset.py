@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crossrank.data.groups.config import NegativesConfig
 from crossrank.data.groups.sampling import choose_negatives, hash_text, mix, rotated, shuffled, walk
-from crossrank.data.groups.store import GroupStore, StoredGroup
+from crossrank.data.groups.store import GroupStore, StoredGroup, text_key
 from crossrank.errors import DataError
 from crossrank.types import Document, TrainingGroup
 
@@ -91,7 +91,7 @@ class TrainingGroups:
         row, visits = source.group_at(turn, epoch)
         store, group = source.store, source.store.group(row)
         stream = hash_text(f"{self._seed} {visits} {group.query_id}")
-        keys, known = store.document_keys(group.rows), store.known_positives(group)
+        keys, known = store.document_keys(group.rows), self._known_positives(group)
         positives = rotated(group.num_positives, self._num_positives, visits)
         usable = np.array([i for i in range(group.num_positives, len(keys)) if int(keys[i]) not in known], np.int64)
         num = self.num_passages - len(positives)
@@ -107,6 +107,11 @@ class TrainingGroups:
             if len(negatives) + len(fill) < num:
                 raise _too_few(group, f"{len(usable)} negatives and {len(fill)} documents of other queries", num)
         return _training_group(store, group, chosen, fill)
+
+    def _known_positives(self, group: StoredGroup) -> set[int]:
+        """Return the hashes of all documents that are a positive of a group's query in any source."""
+        query_key = text_key(group.query)
+        return {key for source in self._sources for key in source.store.known_positives(query_key)}
 
     def _documents_elsewhere(self, at: int, taken: set[int], stream: int) -> Iterator[Document]:
         """Yield documents of other queries, none that is taken and none twice; first those of the same source."""

@@ -262,7 +262,7 @@ class GroupStore:
         self._documents = Table(self.folder / _DOCUMENT_TABLE)
         self._keys: Keys = map_numbers(self.folder / _DOCUMENTS, np.uint64)
         self._kept: npt.NDArray[np.int64] = map_numbers(self.folder / _KEPT, np.int64)
-        self._siblings: tuple[Keys, npt.NDArray[np.int64]] | None = None
+        self._queries: tuple[Keys, npt.NDArray[np.int64]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -303,22 +303,16 @@ class GroupStore:
         """Return a hash of each group's query text."""
         return map_numbers(self.folder / _QUERIES, np.uint64)[self._kept]
 
-    def groups_of_query(self, query: str) -> list[int]:
-        """Return the groups that ask the same query."""
-        if self._siblings is None:
+    def known_positives(self, query_key: int) -> set[int]:
+        """Return the hashes of all documents that are a positive of a query, by the `text_key` of its text."""
+        if self._queries is None:
             keys = self.query_keys()
             order = np.argsort(keys, kind="stable")
-            self._siblings = keys[order], order
-        keys, order = self._siblings
-        key = np.uint64(text_key(query))
-        first, last = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
-        return [int(index) for index in order[first:last]]
-
-    def known_positives(self, group: StoredGroup) -> set[int]:
-        """Return the hashes of all documents that are a positive of a group's query, here or in another group."""
-        others = [self.group(index) for index in self.groups_of_query(group.query)]
-        rows = np.concatenate([other.rows[: other.num_positives] for other in (group, *others)])
-        return {int(key) for key in self.document_keys(rows)}
+            self._queries = keys[order], order
+        keys, order = self._queries
+        first, last = np.searchsorted(keys, np.uint64(query_key)), np.searchsorted(keys, np.uint64(query_key), "right")
+        groups = (self.group(int(index)) for index in order[first:last])
+        return {int(key) for group in groups for key in self.document_keys(group.rows[: group.num_positives])}
 
     def num_positives(self) -> npt.NDArray[np.int64]:
         """Return how many positives each group has."""
