@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from crossrank import __version__
-from crossrank.cli.data import data
 from crossrank.cli.calibrate import calibrate
+from crossrank.cli.data import data
 from crossrank.cli.evaluate import evaluate
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export

@@ -142,6 +142,7 @@ def open_checkpoint(
         max_length=max_length,
         label=label,
         family=family,
+        cutoff_layer=cutoff_layer,
         hub_name=hub_name,
     )
 
@@ -157,6 +158,7 @@ def describe_checkpoint(
     max_length: int | None = None,
     label: int | str | None = None,
     family: str | None = None,
+    cutoff_layer: int | None = None,
     hub_name: str | None = None,
 ) -> Checkpoint:
     """Return what a checkpoint says of itself, from its `config.json` and `crossrank.json`; as `open_checkpoint`."""
