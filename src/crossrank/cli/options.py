@@ -144,8 +144,8 @@ class LoadOptions:
     max_length: int | None
     num_threads: int | None
     label: str | None
-    family: str | None
-    cutoff_layer: int | None
+    family: str | None = None
+    cutoff_layer: int | None = None
 
     def open(self) -> Checkpoint:
         """Open the checkpoint; its weights are not loaded.
