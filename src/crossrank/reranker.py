@@ -209,7 +209,7 @@ class Reranker:
     ) -> Scores:
         """Return the raw logit of each pair, float32 `(P,)`, in the order given; higher is more relevant.
 
-        A document that is too long is truncated; the query never is.
+        A document that is too long is truncated; the query only where the checkpoint's prompt caps it.
 
         Args:
             pairs: Query and document.

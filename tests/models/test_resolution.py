@@ -120,6 +120,7 @@ def test_a_licence_that_forbids_commercial_use_is_shown_on_load(tiny_language_mo
     assert "the licence CC-BY-NC-SA-4.0 forbids commercial use" in caplog.messages[0]
     hub("logit-score")
     assert open_checkpoint("zeroentropy/zerank-2").non_commercial
+    assert open_checkpoint("ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b").non_commercial
     assert not open_checkpoint("someone/zerank-2").non_commercial
 
 

@@ -7,14 +7,17 @@ key and value in one matrix.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from crossrank.models.checkpoint import Checkpoint
-from crossrank.models.weights import fill_model, find_weight_files
+from crossrank.models.weights import find_weight_files, load_from_tensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Parts of names: in the file, and in transformers; in both directions the longer of two that fit comes first.
 JINA_RENAMES = (
@@ -67,15 +70,17 @@ def from_transformers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     return published
 
 
-def load_renamed(checkpoint: Checkpoint, *, dtype: torch.dtype) -> XLMRobertaForSequenceClassification:
+def load_renamed(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
     """Load such a checkpoint into the class of transformers, in evaluation mode.
 
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model.
     """
     stated: dict[str, Any] = {key: checkpoint.config[key] for key in _SIZES if key in checkpoint.config}
-    model = XLMRobertaForSequenceClassification(XLMRobertaConfig(**stated | {"num_labels": checkpoint.num_labels}))
+    config = XLMRobertaConfig(**stated | {"num_labels": checkpoint.num_labels})
     tensors: dict[str, torch.Tensor] = {}
     for file in find_weight_files(checkpoint.transformer_folder):
         tensors |= load_file(file)
-    return fill_model(model, to_transformers(tensors), where=checkpoint.name).to(dtype)
+    return load_from_tensors(
+        XLMRobertaForSequenceClassification, config, to_transformers(tensors), dtype=dtype, where=checkpoint.name
+    )

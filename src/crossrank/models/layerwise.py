@@ -11,12 +11,12 @@ import math
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModel, LlamaConfig
+from transformers import LlamaConfig, LlamaModel
 
 from crossrank.errors import CheckpointError
 from crossrank.models.causal_lm import AnswerHead, LastTokenScorer
 from crossrank.models.checkpoint import Checkpoint
-from crossrank.models.weights import fill_model, find_weight_files
+from crossrank.models.weights import find_weight_files, load_from_tensors
 
 _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "hidden_act",
@@ -41,7 +41,6 @@ def load_layerwise(checkpoint: Checkpoint, *, dtype: torch.dtype) -> LastTokenSc
     stated = {key: config[key] for key in _SIZES if key in config}
     rope = {"rope_type": "default", "rope_theta": float(config.get("rope_theta", 10000.0))}
     llama = LlamaConfig(**stated, num_hidden_layers=depth, rope_parameters=rope, tie_word_embeddings=False)
-    model = AutoModel.from_config(llama, dtype=dtype)
     head = f"lm_head.{depth - config['start_layer']}.linear_head.weight"
     tensors = _read(checkpoint, depth=depth, head=head)
     row_1H = tensors.pop(head).float() * (config["dim_model_base"] / config["hidden_size"])
@@ -55,9 +54,8 @@ def load_layerwise(checkpoint: Checkpoint, *, dtype: torch.dtype) -> LastTokenSc
             tensors[name] = tensor.float() * config["scale_emb"]
         elif name.endswith(_BRANCH_ENDS):
             tensors[name] = tensor.float() * branch_scale
-    body = fill_model(
-        model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, where=checkpoint.name
-    )
+    named = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    body = load_from_tensors(LlamaModel, llama, named, dtype=dtype, where=checkpoint.name)
     return LastTokenScorer(body, AnswerHead(row_1H)).eval()
 
 

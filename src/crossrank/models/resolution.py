@@ -78,6 +78,8 @@ def find_licence(family: Family, hub_name: str | None) -> Published:
     published = PUBLISHED.get(hub_name or "")
     if published is not None and published.licence is not None:
         return published
+    if published is not None:
+        family = next(known for known in FAMILIES if known.name == published.family)
     return Published(family.name, family.licence, family.non_commercial)
 
 

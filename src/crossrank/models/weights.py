@@ -117,6 +117,37 @@ def load_pretrained(
     return loaded
 
 
+def load_from_tensors(
+    model_class: Any, config: Any, tensors: Mapping[str, torch.Tensor], *, dtype: torch.dtype, where: str
+) -> PreTrainedModel:
+    """Make a native transformers model of weights that were read and renamed elsewhere, in evaluation mode.
+
+    Unlike `fill_model` it never makes random weights first, which takes long for a large model.
+
+    Args:
+        model_class: Of transformers.
+        config: Its configuration.
+        tensors: The weights by their names in transformers.
+        dtype: Of the weights in memory.
+        where: The checkpoint, for errors.
+
+    Raises:
+        CheckpointError: If weights are missing, superfluous or of a wrong shape.
+    """
+    with _quiet_transformers():
+        model, report = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            dtype=dtype,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    _check_report(model, report, where, "")
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
 def fill_model(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, where: str) -> PreTrainedModel:
     """Put weights that were read from elsewhere into a freshly built model, and make sure that they fill it.
 
