@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.encoding.template import Encoder
 from crossrank.encoding.windows import split_into_windows
 from crossrank.errors import CheckpointError, InputError, MissingExtra
 from crossrank.inference.engine import Engine
-from crossrank.inference.scoring import Encoder, ScoredPairs, score_pairs
+from crossrank.inference.scoring import ScoredPairs, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.retrieval.fusion import fuse

@@ -151,7 +151,7 @@ class PairEncoder:
         """
         room = self.max_length - self.frame.num_tokens - len(query_ids)
         if room < 1:
-            raise no_room(query, len(query_ids), self.max_length)
+            raise no_room("the query", query, len(query_ids), self.max_length)
         return room
 
     def document_room(self, query: str) -> int:
@@ -225,10 +225,10 @@ def no_instruction() -> InputError:
     return InputError("the prompt of this checkpoint has no place for an instruction: leave it out")
 
 
-def no_room(query: str, num_tokens: int, max_length: int) -> InputError:
-    """Return the error for a query, with its prompt of so many tokens, beside which no document fits."""
+def no_room(what: str, query: str, num_tokens: int, max_length: int) -> InputError:
+    """Return the error for a query, alone or with its prompt, beside which no document fits."""
     return InputError(
-        f"the query has {num_tokens} tokens and leaves no room for a document in max_length={max_length}: "
+        f"{what} has {num_tokens} tokens and leaves no room for a document in max_length={max_length}: "
         f"shorten it ({query[:60]!r}...)"
     )
 

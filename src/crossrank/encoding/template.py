@@ -14,13 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from crossrank.encoding.pairs import CHARS_PER_TOKEN, CUT_MARGIN, EncodedPairs, encode_texts, no_instruction, no_room
+from crossrank.encoding.pairs import (
+    CHARS_PER_TOKEN,
+    CUT_MARGIN,
+    EncodedPairs,
+    PairEncoder,
+    encode_texts,
+    no_instruction,
+    no_room,
+)
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import CheckpointError, InputError
 from crossrank.types import Document
 
 _SLOT = re.compile(r"\{(query|document|instruction)\}")
-_MELTING_TAIL = re.compile(r"\{document\}(?:\w|\{)")
 # Stands for a document where the text behind one is tokenised: a letter, which no tokenizer joins with what follows.
 _STAND_IN = "a"
 
@@ -58,8 +65,6 @@ class SequenceTemplate:
             raise CheckpointError("template: {instruction} may stand once in the pieces, and once in `instruction`")
         if self.without_instruction and not self.takes_instruction:
             raise CheckpointError("template: without_instruction needs {instruction} in a piece")
-        if any(_MELTING_TAIL.search(piece) for piece in self.pieces):
-            raise CheckpointError("template: a letter or digit right behind {document} would melt into it")
         if self.query_share is not None and not 0 < self.query_share < 1:
             raise CheckpointError(f"template: query_share must be between 0 and 1, not {self.query_share}")
 
@@ -232,20 +237,32 @@ class TemplateEncoder:
         num_head, tail_ids = self._probe_document_piece(head, tail)
         used = len(before) + num_head + len(tail_ids) + len(after)
         if used >= self.max_length:
-            raise no_room(query, used, self.max_length)
+            raise no_room("the query with its prompt", query, used, self.max_length)
         return _Frame(before, head, tail, tail_ids, after, self.max_length - used, query_cut)
 
     def _probe_document_piece(self, head: str, tail: str) -> tuple[int, list[int]]:
-        """Return how many tokens stand before a document in its piece, and the ids behind it."""
+        """Return how many tokens stand before a document in its piece, and the ids behind it.
+
+        Raises:
+            CheckpointError: If the text behind a document cannot be told from it.
+        """
         encoding = encode_texts(self.tokenizer, [head + _STAND_IN + tail], "query")[0]
-        ends = [end for _, end in encoding.offsets]
-        num_head = sum(end <= len(head) for end in ends)
-        num_kept = sum(end <= len(head) + len(_STAND_IN) for end in ends)
+        document_end = len(head) + len(_STAND_IN)
+        num_head = sum(end <= len(head) for _, end in encoding.offsets)
+        num_kept = sum(end <= document_end for _, end in encoding.offsets)
+        if any(start < document_end for start, _ in encoding.offsets[num_kept:]):
+            raise CheckpointError(
+                f"template: {tail[:20]!r} right behind {{document}} melts into it: begin with a space"
+            )
         return num_head, encoding.ids[num_kept:]
 
     def _ids(self, text: str, what: str) -> list[int]:
         ids: list[int] = encode_texts(self.tokenizer, [text], what)[0].ids
         return ids
+
+
+# What makes token ids of pairs.
+Encoder = PairEncoder | TemplateEncoder
 
 
 def _fill(piece: str, values: Mapping[str, str]) -> str:

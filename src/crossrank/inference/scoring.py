@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.pairs import EncodedPairs, PairEncoder
-from crossrank.encoding.template import TemplateEncoder
+from crossrank.encoding.pairs import EncodedPairs
+from crossrank.encoding.template import Encoder
 from crossrank.errors import NumericalError
 from crossrank.inference.engine import Engine
 from crossrank.types import Document
@@ -21,7 +21,6 @@ from crossrank.types import Document
 # Enough for the planner to fill its batches with pairs of one length, and a few megabytes of token ids.
 WINDOW_PAIRS = 2048
 
-Encoder = PairEncoder | TemplateEncoder
 OnProgress = Callable[[int], None]
 
 

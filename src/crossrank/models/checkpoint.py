@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.prompt import PromptTemplate
-from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
+from crossrank.encoding.template import Encoder, SequenceTemplate, TemplateEncoder
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
 from crossrank.models.bidirectional_layout import BACKBONES, read_head
@@ -210,7 +210,7 @@ def describe_checkpoint(
     )
 
 
-def load_encoder(checkpoint: Checkpoint) -> PairEncoder | TemplateEncoder:
+def load_encoder(checkpoint: Checkpoint) -> Encoder:
     """Return what makes token ids of pairs: the checkpoint's template, or the plain pair of its tokenizer.
 
     Raises:
