@@ -134,7 +134,7 @@ def load_from_tensors(
     Raises:
         CheckpointError: If weights are missing, superfluous or of a wrong shape.
     """
-    with _quiet_transformers():
+    with quiet_transformers():
         model, report = model_class.from_pretrained(
             None,
             config=config,
