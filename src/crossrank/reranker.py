@@ -78,8 +78,8 @@ class Reranker:
         budget_tokens: int | None = None,
         label: int | str | None = None,
         family: str | None = None,
-        allow_untrained: bool = False,
         cutoff_layer: int | None = None,
+        allow_untrained: bool = False,
     ) -> Reranker:
         """Load a checkpoint.
 
@@ -96,8 +96,8 @@ class Reranker:
             label: Which output is the score where the head has several: its index or its name in `id2label`.
             family: What kind of reranker it is, as `crossrank models` lists them, where the checkpoint's files do not
                 say it, or instead of what they say.
-            allow_untrained: Score even where the checkpoint says that its head is fresh: the scores are then random.
             cutoff_layer: How many layers are computed, for a checkpoint with a head behind each; all if None.
+            allow_untrained: Score even where the checkpoint says that its head is fresh: the scores are then random.
 
         Raises:
             CheckpointError: If the checkpoint cannot be found, is broken, unsafe or has no trained head.

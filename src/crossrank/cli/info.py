@@ -14,6 +14,12 @@ from crossrank.errors import CheckpointError
 if TYPE_CHECKING:
     from crossrank.models.checkpoint import Checkpoint
 
+_ATTENTION = {
+    "bidirectional": "bidirectional: every token sees every other",
+    "causal-lm": "causal, as trained",
+    "decoder": "causal, as trained",
+    "layerwise": "causal, as trained",
+}
 # The same size has other names in some families.
 _SIZES = {
     "hidden_size": ("hidden_size", "dim"),
@@ -50,6 +56,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     config, settings = checkpoint.config, checkpoint.settings.model_dump(mode="json")
     labels = config.get("id2label") or {}
+    pooling, temperature = _head(checkpoint)
     return {
         "model": checkpoint.name,
         "folder": str(checkpoint.folder),
@@ -59,22 +66,36 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "architecture": ", ".join(config.get("architectures") or []) or None,
         "modules": [module.kind for module in checkpoint.modules],
         "scoring": checkpoint.family.scoring,
+        "attention": _ATTENTION.get(checkpoint.family.layout, "native, as transformers has it"),
         "sizes": _sizes(config),
         "weights": _weights(checkpoint),
         "labels": [str(labels.get(str(i), f"LABEL_{i}")) for i in range(checkpoint.num_labels)],
         "max_length": checkpoint.max_length,
         "prompt": settings["prompt"],
         "template": _template(checkpoint),
-        "pooling": settings["pooling"] or checkpoint.family.pooling or config.get("classifier_pooling"),
+        "pooling": pooling,
         "cutoff_layer": checkpoint.cutoff_layer,
-        "temperature": settings["temperature"],
+        "temperature": temperature,
         "activation": checkpoint.activation,
         "calibration": settings["calibration"],
         "fusion": settings["fusion"],
         "cpu": settings["cpu"],
+        "untrained_head": settings["untrained_head"],
+        "lora_base": str(checkpoint.base_folder) if checkpoint.base_folder else None,
         "provenance": settings["provenance"],
         "files": list_files(checkpoint.folder),
     }
+
+
+def _head(checkpoint: Checkpoint) -> tuple[str | None, float]:
+    """Return the pooling, and what the score of the head is divided by, in the network and behind it."""
+    config, settings, family = checkpoint.config, checkpoint.settings, checkpoint.family
+    if family.layout != "bidirectional":
+        return settings.pooling or family.pooling or config.get("classifier_pooling"), settings.temperature
+    from crossrank.models.bidirectional_layout import read_head
+
+    pooling, temperature = read_head(config, checkpoint.name)
+    return pooling, temperature * settings.temperature
 
 
 def _template(checkpoint: Checkpoint) -> dict[str, Any] | str | None:

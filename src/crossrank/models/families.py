@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from crossrank.errors import CheckpointError, UnsupportedModel
@@ -135,8 +136,17 @@ FAMILIES: tuple[Family, ...] = (
         pooling="last",
         reads_segments=False,
     ),
-    *BIDIRECTIONAL_FAMILIES,
     *LANGUAGE_MODEL_FAMILIES,
+    *BIDIRECTIONAL_FAMILIES,
+    Family(
+        "native",
+        (),
+        (),
+        "any other sequence classifier that the installed transformers has, with the attention it has there",
+        "as AutoModelForSequenceClassification computes it",
+        layout="native",
+        pooling=None,
+    ),
 )
 
 _HEAD_SUFFIX = "ForSequenceClassification"
@@ -157,12 +167,31 @@ def resolve_family(config: Mapping[str, Any], *, modular: bool, where: str) -> F
     model_type, architectures = config.get("model_type"), architectures_of(config, where)
     family = next((family for family in FAMILIES if model_type in family.model_types), None)
     if family is None:
+        family = _native(model_type, architectures, config)
+    if family is None:
         raise _unsupported(model_type, architectures, config, where)
     if modular:
         return _modular_on(family)
-    if architectures and not set(architectures) & set(family.architectures):
+    if architectures and family.layout != "native" and not set(architectures) & set(family.architectures):
         raise _no_head(model_type, architectures, where)
     return family
+
+
+def _native(model_type: Any, architectures: Sequence[str], config: Mapping[str, Any]) -> Family | None:
+    """The fallback, for a class outside the table that transformers has and that `config.json` names."""
+    if not any(name.endswith(_HEAD_SUFFIX) for name in architectures) or find_spec("transformers") is None:
+        return None
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    if MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.get(str(model_type)) not in architectures:
+        return None
+    native = next(family for family in FAMILIES if family.layout == "native")
+    end = config.get("eos_token_id")
+    return replace(
+        native,
+        reads_segments=isinstance(config.get("type_vocab_size"), int),
+        pad_token_id=end if isinstance(end, int) else native.pad_token_id,
+    )
 
 
 def _modular_on(body: Family) -> Family:

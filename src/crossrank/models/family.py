@@ -9,7 +9,15 @@ from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.activation import Activation
 
 Layout = Literal[
-    "sequence-classification", "modular", "decoder", "causal-lm", "seq2seq", "layerwise", "renamed", "bidirectional"
+    "sequence-classification",
+    "modular",
+    "decoder",
+    "causal-lm",
+    "seq2seq",
+    "layerwise",
+    "renamed",
+    "bidirectional",
+    "native",
 ]
 # Layouts whose head is one logit, whatever `config.json` says of labels.
 ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq", "layerwise")

@@ -26,6 +26,10 @@ def load_scorer(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Modul
 
             bidirectional: torch.nn.Module = load_bidirectional(checkpoint, dtype=dtype)
             return bidirectional
+        case "native":
+            from crossrank.models.native_classifier import load_native_classifier
+
+            return load_native_classifier(checkpoint, dtype=dtype)
         case "causal-lm":
             from crossrank.models.causal_lm import load_causal_lm
 

@@ -70,7 +70,16 @@ def choose_family(
         return FamilyChoice(family, f"{hub_name} is a published checkpoint of it")
     _check_stated(config, where)
     family = resolve_family(config, modular=False, where=where)
-    return FamilyChoice(family, "config.json names a native classifier")
+    return FamilyChoice(family, _native_reason(config, family))
+
+
+def _native_reason(config: Mapping[str, Any], family: Family) -> str:
+    named = ", ".join(config.get("architectures") or [str(config.get("model_type"))])
+    if family.layout == "native":
+        return f"the table does not list {named}: AutoModelForSequenceClassification with native attention"
+    if family.layout == "decoder":
+        return f"config.json names {named}: attention stays causal, as bidirectional ones have another model_type"
+    return "config.json names a native classifier"
 
 
 def find_licence(family: Family, hub_name: str | None) -> Published:
