@@ -143,7 +143,7 @@ def test_info_says_which_path_a_language_model_takes_and_why(crossrank, tiny_lan
     folder = tiny_language_model("qwen3")
     refused = crossrank("info", folder)
     assert refused.exit_code == 1
-    assert "give family=, one of qwen3_reranker, ctxl_rerank_v2" in " ".join(refused.stderr.split())
+    assert "give family= (--family), one of qwen3_reranker, ctxl_rerank_v2" in " ".join(refused.stderr.split())
     facts = json.loads(crossrank("info", folder, "--family", "ctxl_rerank_v2", "--json").stdout)
     assert facts["chosen_because"] == "family='ctxl_rerank_v2' was asked for"
     assert facts["licence"] == "CC-BY-NC-SA-4.0 (non-commercial)"

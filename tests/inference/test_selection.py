@@ -48,3 +48,10 @@ def test_without_torch_a_bert_family_checkpoint_goes_to_openvino(tiny_checkpoint
 def test_bad_options_are_errors(tiny_checkpoint, options, message):
     with pytest.raises(InputError, match=message):
         choose_engine(open_checkpoint(tiny_checkpoint("bert")), **options)
+
+
+def test_language_models_run_in_torch(tiny_language_model):
+    checkpoint = open_checkpoint(tiny_language_model("qwen3"), family="qwen3_reranker")
+    assert choose_engine(checkpoint).backend == "torch"
+    with pytest.raises(InputError, match="qwen3_reranker has no CPU form"):
+        choose_engine(checkpoint, backend="openvino")

@@ -44,7 +44,7 @@ def test_a_bare_language_model_is_told_which_families_it_could_be(copy):
     with pytest.raises(UnsupportedModel) as error:
         open_checkpoint(copy("qwen3"))
     assert "its files do not say which reranker it is" in str(error.value)
-    assert "give family=, one of qwen3_reranker, ctxl_rerank_v2" in str(error.value)
+    assert "give family= (--family), one of qwen3_reranker, ctxl_rerank_v2" in str(error.value)
 
 
 def test_the_name_of_a_folder_says_nothing(tiny_language_model, tmp_path):

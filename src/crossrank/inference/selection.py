@@ -28,19 +28,24 @@ def choose_engine(checkpoint: Checkpoint, *, backend: str = "auto", device: str 
     checkpoint also runs in OpenVINO where torch is not installed.
 
     Raises:
-        InputError: If the backend is unknown, or cannot run on the device.
+        InputError: If the backend is unknown, or cannot run on the device or the checkpoint.
     """
     if backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend == "openvino" and device not in ("auto", "cpu"):
         raise InputError(f"the openvino backend runs on the CPU, not on {device!r}: leave device out, or use torch")
+    has_cpu_form = checkpoint.family.layout in ("sequence-classification", "modular")
+    if backend == "openvino" and not has_cpu_form:
+        raise InputError(
+            f"{checkpoint.name}: {checkpoint.family.name} has no CPU form: leave backend out, or use torch"
+        )
     if backend != "auto":
         return EngineChoice("openvino" if backend == "openvino" else "torch", "as asked")
     if device not in ("auto", "cpu"):
         return EngineChoice("torch", f"device {device!r} was asked for")
     if checkpoint.openvino_file:
         return EngineChoice("openvino", f"the folder holds the CPU form {checkpoint.openvino_file.name}")
-    if checkpoint.family.layout not in ("sequence-classification", "modular"):
+    if not has_cpu_form:
         return EngineChoice("torch", f"{checkpoint.family.name} has no CPU form")
     if find_spec("torch") is None:
         return EngineChoice("openvino", "torch is not installed; OpenVINO runs BERT-family checkpoints without it")

@@ -144,5 +144,5 @@ def _check_stated(config: Mapping[str, Any], where: str) -> None:
     if fitting:
         raise UnsupportedModel(
             f"{where}: {', '.join(architectures)} is a language model, and its files do not say which reranker it is: "
-            f"give family=, one of {', '.join(fitting)} (or `family` in {SETTINGS_FILE})"
+            f"give family= (--family), one of {', '.join(fitting)} (or `family` in {SETTINGS_FILE})"
         )
