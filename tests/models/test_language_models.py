@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 from crossrank import Reranker
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
+from crossrank.models.checkpoint import load_encoder, open_checkpoint
 
 QUERY = "Which planet is known as the Red Planet?"
 PAIRS = [
@@ -194,7 +195,6 @@ def test_half_precision_weights_are_scored_by_a_float32_head(tiny_language_model
 
 def test_only_the_rows_of_the_answers_are_kept(tiny_language_model):
     from crossrank.models.causal_lm import load_causal_lm
-    from crossrank.models.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(tiny_language_model("qwen3-untied"), family="qwen3_reranker")
     scorer = load_causal_lm(checkpoint, dtype=torch.float32)
@@ -291,6 +291,32 @@ def test_logit_score_folders_score_as_in_sentence_transformers(default, tiny_lan
     np.testing.assert_allclose(reranker.score(PAIRS, instruction="find planets"), asked, atol=1e-5, rtol=1e-5)
     expected = "identity" if default else "sigmoid"
     assert reranker.checkpoint.activation == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ s | join }}{{ q | first }}{{ d | first }}:",
+        "{% if s %}<|im_start|>{{ s | first }}\n{% endif %}{{ q | first }}<|im_end|>{{ d | first }}<|im_end|>",
+        "{{ d | first }}{{ q | first }}<|im_end|>{{ s | first | default('judge') }}<|im_end|>",
+    ],
+)
+def test_the_instruction_stands_wherever_the_chat_template_puts_it(template, tiny_language_model, tmp_path):
+    folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "chat")
+    (folder / "config_sentence_transformers.json").unlink()
+    lists = "".join(
+        f"{{% set {name} = messages | selectattr('role', 'eq', '{role}') | map(attribute='content') | list %}}"
+        for name, role in (("s", "system"), ("q", "query"), ("d", "document"))
+    )
+    (folder / "chat_template.jinja").write_text(lists + template)
+    encoder = load_encoder(open_checkpoint(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pair = [{"role": "query", "content": "red {query}"}, {"role": "document", "content": "Mars."}]
+    for instruction in (None, "find {document}"):
+        system = [{"role": "system", "content": instruction}] if instruction else []
+        expected = tokenizer.apply_chat_template(system + pair, tokenize=True)["input_ids"]
+        encoded = encoder.with_instruction(instruction).encode([("red {query}", "Mars.")])
+        assert encoded.input_ids[0].tolist() == expected
 
 
 def test_logit_score_without_a_false_token(tiny_language_model, tmp_path):

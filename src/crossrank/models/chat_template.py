@@ -16,8 +16,8 @@ from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import MissingExtra, UnsupportedModel
 from crossrank.models.json_files import read_optional_object
 
-# Of the private use area, so that no template holds them.
-_MARKS = {"instruction": "\ue000i\ue001", "query": "\ue000q\ue001", "document": "\ue000d\ue001"}
+# Single characters of the private use area: no template holds them, and no comparison cuts one in two.
+_MARKS = {"instruction": "\ue000", "query": "\ue001", "document": "\ue002"}
 # Options of sentence-transformers and of the tokenizer call that a template never sees.
 _NOT_FOR_THE_TEMPLATE = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
 
