@@ -80,7 +80,6 @@ def test_options_reach_the_model(crossrank, reranker, planets):
             "num_threads": 2,
             "label": 1,
             "family": "bert",
-            "cutoff_layer": None,
         }
     ]
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from crossrank import Reranker
 from crossrank.errors import CheckpointError, InputError
 
-FAMILY = "bge_reranker_minicpm_layerwise"
+FAMILY = "bge_reranker_minicpm"
 CONFIG = {
     "architectures": ["LayerWiseMiniCPMForCausalLM"], "model_type": "minicpm", "hidden_size": 32,
     "intermediate_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4, "num_key_value_heads": 4,

@@ -126,10 +126,6 @@ FamilyOption = Annotated[
         help="The model's family, where its files do not say it; see `crossrank models`.", rich_help_panel=_MODEL
     ),
 ]
-CutoffLayerOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Layers to compute, for models with a head behind each.", rich_help_panel=_MODEL),
-]
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,6 @@ class LoadOptions:
     num_threads: int | None
     label: str | None
     family: str | None = None
-    cutoff_layer: int | None = None
 
     def open(self) -> Checkpoint:
         """Open the checkpoint; its weights are not loaded.
@@ -181,7 +176,6 @@ class LoadOptions:
             num_threads=self.num_threads,
             label=self._label_or_index(),
             family=self.family,
-            cutoff_layer=self.cutoff_layer,
         )
 
     def _label_or_index(self) -> int | str | None:

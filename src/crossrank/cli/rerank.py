@@ -12,7 +12,6 @@ from crossrank.cli.options import (
     Backend,
     BackendOption,
     CorpusOption,
-    CutoffLayerOption,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -79,13 +78,12 @@ def rerank(
     num_threads: NumThreadsOption = None,
     label: LabelOption = None,
     family: FamilyOption = None,
-    cutoff_layer: CutoffLayerOption = None,
 ) -> None:
     """Rank documents for a query, best first.
 
     With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
     """
-    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family, cutoff_layer)
+    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
     only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
     if fuse and score_type is not ScoreType.logit:

@@ -119,7 +119,7 @@ LANGUAGE_MODEL_FAMILIES: tuple[Family, ...] = (
         licence="Apache-2.0 (the terms of Gemma may apply as well)",
     ),
     Family(
-        "bge_reranker_minicpm_layerwise",
+        "bge_reranker_minicpm",
         (),
         ("LayerWiseMiniCPMForCausalLM",),
         "bge-reranker-v2-minicpm-layerwise; cutoff_layer says how many layers are computed",

@@ -29,7 +29,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "tomaarsen/Qwen3-Reranker-8B-seq-cls",
     ),
     "bge_reranker_gemma": ("BAAI/bge-reranker-v2-gemma",),
-    "bge_reranker_minicpm_layerwise": ("BAAI/bge-reranker-v2-minicpm-layerwise",),
+    "bge_reranker_minicpm": ("BAAI/bge-reranker-v2-minicpm-layerwise",),
     "mxbai_rerank_v2": ("mixedbread-ai/mxbai-rerank-base-v2", "mixedbread-ai/mxbai-rerank-large-v2"),
     "ctxl_rerank_v2": (
         "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b",
