@@ -319,6 +319,17 @@ def test_the_instruction_stands_wherever_the_chat_template_puts_it(template, tin
         assert encoded.input_ids[0].tolist() == expected
 
 
+def test_a_long_document_is_cut_where_sentence_transformers_cuts_it(tiny_language_model):
+    from sentence_transformers import CrossEncoder
+
+    folder = tiny_language_model("logit-score")
+    model = CrossEncoder(str(folder), device="cpu", max_length=80, model_kwargs={"dtype": torch.float32})
+    reranker = Reranker.load(folder, device="cpu", dtype="float32", max_length=80)
+    document = "Mars is often referred to as the Red Planet. " * 40
+    expected = model.predict([(QUERY, document), (QUERY, "Mars")])
+    np.testing.assert_allclose(reranker.score([(QUERY, document), (QUERY, "Mars")]), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_logit_score_without_a_false_token(tiny_language_model, tmp_path):
     folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "one")
     (folder / "1_LogitScore" / "config.json").write_text('{"true_token_id": 300}')
