@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_decoder import PlainDecoder
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from crossrank.errors import CheckpointError, UnsupportedModel
+from crossrank import Reranker
+from crossrank.errors import CheckpointError, InputError, UnsupportedModel
 from crossrank.models.bidirectional import encode, load_bidirectional, load_bidirectional_body, pool
 from crossrank.models.bidirectional_layout import read_head
 from crossrank.models.checkpoint import open_checkpoint
@@ -211,3 +212,51 @@ def test_long_input_takes_no_quadratic_memory(tiny_reranker):
         with Largest() as largest:
             model(ids, mask)
         assert largest.numel <= len(lengths) * 8192 * 64, lengths
+
+
+def test_a_pair_is_one_string_as_the_card_tokenises_it(tiny_reranker):
+    reranker = Reranker.load(tiny_reranker(), device="cpu")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_reranker())
+    pairs = [(" how much?  ", "\n46 grams \n"), ("{document}", "{query}"), ("Mars 🍞", ""), ("q", " \n \n passage:x")]
+    for pair, ids in zip(pairs, reranker._encoder.encode(pairs).input_ids, strict=True):
+        assert ids.tolist() == tokenizer(f"question:{pair[0]} \n \n passage:{pair[1]}")["input_ids"]
+
+
+def test_what_is_too_long_reports_itself_and_keeps_the_query(tiny_reranker):
+    reranker = Reranker.load(tiny_reranker(), device="cpu", max_length=64)
+    query, text = "how much protein should a female eat?", "The highest point of a mountain. " * 50
+    whole, cut = reranker.rank(query, ["46 grams", text])
+    assert [hit.truncated for hit in sorted((whole, cut), key=lambda hit: hit.index)] == [False, True]
+    encoded = reranker._encoder.encode([(query, text)])
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_reranker())
+    assert encoded.lengths.tolist() == [64] and encoded.truncated.tolist() == [True]
+    assert encoded.input_ids[0].tolist() == tokenizer(f"question:{query} \n \n passage:{text}")["input_ids"][:64]
+    with pytest.raises(InputError, match="no room for a document"):
+        reranker.score([("long " * 100, "short")])
+
+
+def test_the_limit_is_8192_unless_stated(tiny_reranker, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_reranker(), folder)  # its tokenizer says 131072, and so do its positions
+    text = "Mars, the Red Planet. " * 3000
+    assert Reranker.load(folder, device="cpu")._encoder.encode([("q", text)]).lengths.tolist() == [8192]
+    (folder / "crossrank.json").write_text(json.dumps({"max_length": 300}))
+    assert open_checkpoint(folder).max_length == 300
+    assert open_checkpoint(folder, max_length=20000).max_length == 20000
+    (folder / "crossrank.json").write_text(json.dumps({"pooling": "cls"}))
+    with pytest.raises(CheckpointError, match=r"crossrank\.json says pooling 'cls', but the model reads 'avg'"):
+        open_checkpoint(folder)
+
+
+def test_the_front_door_gives_the_reference_scores(tiny_reranker):
+    folder = tiny_reranker(pooling="last", temperature=0.1)
+    pairs = [("how much?", "46 grams"), ("how much?", "The top of a mountain. " * 9), ("Mars", "red")]
+    reranker = Reranker.load(folder, device="cpu", dtype="float32")
+    reference, encoder = PlainDecoder(folder), reranker._encoder
+    expected = [
+        reference.logits(torch.from_numpy(ids.astype(np.int64))[None]) for ids in encoder.encode(pairs).input_ids
+    ]
+    expected = torch.cat(expected).numpy()[:, 0]
+    np.testing.assert_allclose(reranker.score(pairs), expected, atol=1e-5, rtol=1e-5)
+    hit = reranker.rank("how much?", ["46 grams"], score_type="probability")[0]
+    assert hit.score == pytest.approx(1 / (1 + np.exp(-float(expected[0]))), abs=1e-6)

@@ -23,7 +23,7 @@ _PACKAGES = {
     "pyarrow": ("reads Parquet files", "parquet"),
 }
 # How a checkpoint is recognised whose config.json does not say it by its model_type.
-_FOUND_BY = {"modular": "modules.json", "logit_score": "modules.json"}
+_FOUND_BY = {"modular": "modules.json", "logit_score": "modules.json", "native": "architectures"}
 _WEIGHTS = (".safetensors", ".bin")
 
 
