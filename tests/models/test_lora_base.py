@@ -99,7 +99,7 @@ def test_an_adapter_on_a_bare_backbone_brings_the_head(tiny_backbone, tmp_path):
     np.testing.assert_allclose(loaded.score(PAIRS[:1]), expected, atol=1e-5)
     # Without the description nothing says what the adapter makes of the language model.
     (folder / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="not a cross-encoder: LlamaForCausalLM has no scoring head"):
+    with pytest.raises(UnsupportedModel, match="a LoRA adapter on a llama model, and no file says"):
         load(folder)
 
 
@@ -109,6 +109,18 @@ def test_an_adapter_without_a_head_on_a_bare_backbone_is_an_error(tiny_backbone,
     folder = save_checkpoint(tmp_path / "a", model=adapted, tokenizer=base, settings=CheckpointSettings())
     with pytest.raises(CheckpointError, match="scoring head are missing"):
         load(folder)
+
+
+def test_an_adapter_trains_the_fresh_head_below_it(adapter, tiny_backbone, tmp_path):
+    fresh = Reranker.from_backbone(tiny_backbone(), device="cpu").save(tmp_path / "fresh")
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapter, folder)
+    change(folder, base_model_name_or_path=str(fresh))
+    assert np.isfinite(load(folder).score(PAIRS)).all()
+    headless = tmp_path / "headless"
+    adapt(build_from_backbone(tiny_backbone())[0], fresh, head=False).save_pretrained(headless)
+    with pytest.raises(CheckpointError, match="the head is fresh"):
+        load(headless).score(PAIRS)
 
 
 def test_a_relative_base_is_found_beside_the_adapter(adapter, tiny_reranker, tmp_path):

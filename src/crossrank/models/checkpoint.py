@@ -20,7 +20,7 @@ from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_object, read_optional_object
 from crossrank.models.language_model_families import BOS_PIECE, LOGIT_SCORE_FAMILY
-from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
+from crossrank.models.lora_base import ADAPTER_CONFIG, adapter_has, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
 from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, read_settings
@@ -132,6 +132,8 @@ def open_checkpoint(
     transformer_folder = modules[0].folder if modules else files
     config = _read_config(folder if (folder / "config.json").is_file() else transformer_folder, name)
     settings = read_settings(folder if (folder / SETTINGS_FILE).is_file() else files)
+    if base_folder is not None:
+        settings = _check_adapter(folder, config, settings, name)
     return describe_checkpoint(
         name,
         folder,
@@ -175,11 +177,6 @@ def describe_checkpoint(
         prompt = PromptTemplate(query=default_prompt + PromptTemplate.query)
         settings = settings.model_copy(update={"prompt": prompt})
     _check_pooling(settings, choice.family, config, name)
-    if base_folder is not None and choice.family.layout != "bidirectional":
-        raise UnsupportedModel(
-            f"{name}: a LoRA adapter on a {choice.family.name} checkpoint, whose files do not say that it is a "
-            "bidirectional reranker: put the config.json of the reranker beside the adapter"
-        )
     num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
     return Checkpoint(
         name=name,
@@ -298,6 +295,18 @@ def _find_base(folder: Path, name: str) -> Path | None:
             f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
             f"{ADAPTER_CONFIG}"
         ) from None
+
+
+def _check_adapter(
+    folder: Path, config: Mapping[str, Any], settings: CheckpointSettings, name: str
+) -> CheckpointSettings:
+    """Check that an adapter makes a bidirectional reranker; a fresh head below it does not count where it has one."""
+    if config.get("model_type") not in BACKBONES:
+        raise UnsupportedModel(
+            f"{name}: a LoRA adapter on a {config.get('model_type')} model, and no file says that both together are a "
+            "bidirectional reranker: put the config.json of the reranker beside the adapter"
+        )
+    return settings.model_copy(update={"untrained_head": settings.untrained_head and not adapter_has(folder, "score")})
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
