@@ -78,7 +78,7 @@ def test_packed_decoders_score_as_padded_ones(name):
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen3"])
 def test_the_whole_last_layer_gives_the_same(name, monkeypatch):
-    monkeypatch.setattr(packed_model, "shorten_last_layer", lambda body, position: False)
+    monkeypatch.setattr(packed_model, "shorten_last_layer", lambda layers, position: False)
     model, ids = decoder(name), sequences()
     expected = one_by_one(model, ids)
     runner, found = packed_logits(model, ids)

@@ -24,11 +24,8 @@ _ATTENTION_PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling
 _ENCODER_PARTS = ("attn_norm", "attn", "mlp_norm", "mlp")
 
 
-def shorten_last_layer(body: nn.Module, position: ReadPosition) -> bool:
-    """Let the last layer of a body give one position a sequence, `(1, B, H)`; return whether its parts are known."""
-    layers = getattr(body, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or not len(layers):
-        return False
+def shorten_last_layer(layers: nn.ModuleList, position: ReadPosition) -> bool:
+    """Let the last of the layers give one position a sequence, `(1, B, H)`; return whether its parts are known."""
     layer: Any = layers[-1]
     if all(hasattr(layer, part) for part in _ENCODER_PARTS):
         layers[-1] = ShortEncoderLayer(layer, position)
@@ -39,6 +36,8 @@ def shorten_last_layer(body: nn.Module, position: ReadPosition) -> bool:
     # Ministral 3 scales queries by their positions, which shows only in texts longer than any that is tried at load.
     reads_positions = "position_ids" in inspect.signature(attention.forward).parameters
     if reads_positions or not all(hasattr(attention, part) for part in _ATTENTION_PARTS):
+        return False
+    if not hasattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb"):
         return False
     # A lone query counts as the last position of its keys, so the first one can be read only if it sees all of them.
     if position == "first" and (attention.is_causal or _window(attention) is not None):

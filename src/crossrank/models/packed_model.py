@@ -5,7 +5,7 @@ Shape letters: `N` tokens of all sequences of a batch, `B` sequences, `T` tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,18 +110,21 @@ def pack_model(
     parts.body.config.use_cache = False  # keys and values of past tokens, which only generation reads
     parts.body.set_attn_implementation(register())
     if parts.body.config._attn_implementation == ATTENTION_NAME:
-        if parts.pooling != "mean":
-            layers = list(getattr(parts.body, "layers", ()))
-            if shorten_last_layer(parts.body, parts.pooling):
-                short = PackedModel(parts, uses_segments=uses_segments, is_short=True)
-                if _agrees(short, parts.body, expected):
-                    return short
-                parts.body.layers = nn.ModuleList(layers)
-        whole = PackedModel(parts, uses_segments=uses_segments, is_short=False)
-        if _agrees(whole, parts.body, expected):
-            return whole
+        for packed_model in _candidates(parts, uses_segments):
+            if _agrees(packed_model, parts.body, expected):
+                return packed_model
     parts.body.set_attn_implementation(before)
     return None
+
+
+def _candidates(parts: PooledParts, uses_segments: bool) -> Iterator[PackedModel]:
+    """Yield the faster one first; what it changes in the body is undone before the next."""
+    if parts.pooling != "mean" and isinstance(layers := getattr(parts.body, "layers", None), nn.ModuleList):
+        last = layers[-1]
+        if shorten_last_layer(layers, parts.pooling):
+            yield PackedModel(parts, uses_segments=uses_segments, is_short=True)
+            layers[-1] = last
+    yield PackedModel(parts, uses_segments=uses_segments, is_short=False)
 
 
 def split_model(model: Any) -> PooledParts | None:
