@@ -100,8 +100,8 @@ _MINILM = {
     "vocab_size": 30522, "max_position_embeddings": 8192,
 }  # fmt: skip
 _LLAMA_SMALL = _LLAMA_1B | {
-    "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
-    "intermediate_size": 2048, "vocab_size": 30522,
+    "hidden_size": 384, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2,
+    "intermediate_size": 1536, "vocab_size": 30522,
 }  # fmt: skip
 GPU_SHAPES = {"llama-1b": Shape("llama", _LLAMA_1B), "minilm": Shape("bert", _MINILM)}
 CPU_SHAPES = {"llama-small": Shape("llama", _LLAMA_SMALL), "minilm": Shape("bert", _MINILM)}
@@ -117,7 +117,7 @@ class Scale:
 
 
 GPU_SCALE = Scale((64, 64), (128, 4096), (32, 128))
-CPU_SCALE = Scale((2, 60), (4, 1024), (32, 8))
+CPU_SCALE = Scale((1, 64), (2, 1024), (32, 8))
 QUICK_SCALE = Scale((1, 6), (2, 64), (32,))
 
 

@@ -128,7 +128,11 @@ def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
             return _packed_forward(PackedBert(classifier.to(device)), checkpoint, device)
     if device.type == "cpu":
         replace_linears(model)
-    packed = pack_model(model.to(device), uses_segments=checkpoint.uses_segments) if can_pack(device, dtype) else None
+    model.to(device)
+    packed = None
+    # A class that the table does not know keeps its native attention: what a few short texts cannot show may differ.
+    if can_pack(device, dtype) and checkpoint.family.layout != "native":
+        packed = pack_model(model, uses_segments=checkpoint.uses_segments)
     return _packed_forward(packed, checkpoint, device) if packed else _padded_forward(model, checkpoint, device)
 
 
