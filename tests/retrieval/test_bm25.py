@@ -1,8 +1,9 @@
 import math
+import sys
 
 import pytest
 
-from crossrank.errors import InputError
+from crossrank.errors import InputError, MissingExtra
 from crossrank.retrieval.bm25 import BM25
 from crossrank.types import Document
 
@@ -91,3 +92,10 @@ def test_scores_are_those_of_bm25s_itself():
 def test_impossible_parameters_are_an_error(options):
     with pytest.raises(InputError, match="BM25 needs k1"):
         BM25(**options)
+
+
+@pytest.mark.parametrize("package", ["bm25s", "Stemmer"])
+def test_without_its_packages_the_error_names_the_extra(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=r"crossrank\[mine\]"):
+        BM25()

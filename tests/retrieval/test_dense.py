@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crossrank.errors import InputError, NumericalError
+from crossrank.errors import DataError, InputError, NumericalError
 from crossrank.retrieval import dense
 from crossrank.retrieval.dense import Dense
 from crossrank.types import Document
@@ -127,3 +127,13 @@ def test_an_empty_corpus_finds_nothing_and_no_index_is_an_error(tmp_path):
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert dense.cache_folder() == tmp_path / "crossrank" / "embeddings"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:90])])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    retriever = Dense(LengthEmbedder(), cache=tmp_path)
+    retriever.index(documents("a", "bb"))
+    (path,) = tmp_path.rglob("*.npy")
+    damage(path)
+    with pytest.raises(DataError, match=rf"{path.name}.*delete the file"):
+        list(retriever.search({"q": "a"}, depth=1))

@@ -1,12 +1,13 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from crossrank.errors import CheckpointError, UnsupportedModel
+from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
 from crossrank.retrieval.dense import Dense
 from crossrank.retrieval.embedders import open_embedder
 from crossrank.types import Document
@@ -89,3 +90,9 @@ def test_minilm_finds_what_is_meant(tmp_path):
     queries = {"bake": "how do I bake a loaf?", "planet": "the red planet", "city": "Which city governs France?"}
     found = {query_id: hits[0].document_id for query_id, hits in retriever.search(queries, depth=2)}
     assert found == {"bake": "1", "planet": "3", "city": "0"}
+
+
+def test_without_sentence_transformers_the_error_names_the_extra(bi_encoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtra, match=r"crossrank\[dense\]"):
+        open_embedder(bi_encoder)

@@ -30,8 +30,8 @@ K1, B = 1.2, 0.75
 class BM25:
     """Lexical retrieval over title and text, in Lucene's variant; a candidate has at least one term of the query.
 
-    In memory it takes 4 bytes a word of the corpus while it reads, and 8 bytes a distinct word of each document
-    afterwards; the texts themselves are not kept.
+    In memory it takes 4 bytes a word of the corpus while it reads, then for a moment about 36 bytes a distinct word of
+    each document, and 8 afterwards; the texts themselves are not kept.
 
     Args:
         language: Decides stemmer and stop words, see `TermSplitter`.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.trec import Candidate
-from crossrank.errors import NumericalError
+from crossrank.errors import DataError, NumericalError
 from crossrank.retrieval.retriever import (
     DocumentIds,
     OnProgress,
@@ -97,6 +97,7 @@ class Dense:
         Raises:
             InputError: If `depth` is below 1, or there is no index yet.
             NumericalError: If the model gives NaN or infinity for a query.
+            DataError: If a file of vectors is damaged, or was deleted after `index`.
         """
         check_search(depth, is_indexed=self._ids is not None)
         return self._search(list(queries.items()), depth)
@@ -115,7 +116,7 @@ class Dense:
         """Return scores and rows of the best documents of each query, best first."""
         best = [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in vectors_QH]
         for number, path in enumerate(self._blocks):
-            scores_QD = vectors_QH @ np.load(path).T
+            scores_QD = vectors_QH @ _read(path).T
             rows_D = np.arange(scores_QD.shape[1]) + number * BLOCK_DOCUMENTS
             for query, scores_D in enumerate(scores_QD):
                 # What was found before comes first, so equal scores stay in the order of the corpus.
@@ -169,6 +170,14 @@ def _check_finite(vectors: Vectors, what: str, first: int) -> None:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise NumericalError(f"the embedding of {what} {first + int(bad[0]) + 1} is not finite")
+
+
+def _read(path: Path) -> Vectors:
+    try:
+        vectors: Vectors = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"the vectors cannot be read ({error}): delete the file and index again", path=path) from error
+    return vectors
 
 
 def _write(path: Path, vectors: Vectors) -> None:

@@ -48,7 +48,7 @@ class TermSplitter:
         self._find_runs = _pattern().finditer
 
     def split(self, text: str) -> list[str]:
-        """Return the terms in the order of the text, each as often as it is there."""
+        """Return the words in the order of the text, then the n-grams; each as often as it is there."""
         terms: list[str] = []
         words: list[str] = []
         for run in self._find_runs(unicodedata.normalize("NFKC", text).lower()):
