@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from itertools import accumulate
 from pathlib import Path
 
 Workload = list[tuple[str, list[str]]]
@@ -32,10 +33,10 @@ def make(num_queries: int, num_passages: int, *, seed: int) -> Workload:
     """Make queries with passages; the same seed gives the same texts."""
     rng = random.Random(seed)
     words = _content_words()
-    weights = [1 / (rank + 20) for rank in range(len(words))]
+    cum_weights = list(accumulate(1 / (rank + 20) for rank in range(len(words))))
 
     def topic() -> list[str]:
-        return rng.choices(words, weights, k=12)
+        return rng.choices(words, cum_weights=cum_weights, k=12)
 
     def word(about: list[str]) -> str:
         draw = rng.random()
@@ -43,7 +44,7 @@ def make(num_queries: int, num_passages: int, *, seed: int) -> Workload:
             return rng.choice(STOP_WORDS)
         if draw < 0.60:
             return rng.choice(about)
-        return rng.choices(words, weights)[0] + (rng.choice(SUFFIXES) if rng.random() < 0.06 else "")
+        return rng.choices(words, cum_weights=cum_weights)[0] + (rng.choice(SUFFIXES) if rng.random() < 0.06 else "")
 
     def passage(about: list[str]) -> str:
         count = max(6, min(460, int(rng.lognormvariate(4.43, 0.62))))
