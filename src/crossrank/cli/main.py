@@ -9,6 +9,7 @@ import typer
 from crossrank import __version__
 from crossrank.cli.calibrate import calibrate
 from crossrank.cli.data import data
+from crossrank.cli.compare import compare
 from crossrank.cli.evaluate import evaluate
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export
@@ -40,6 +41,7 @@ def crossrank(
 app.command()(rerank)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(compare)
 app.command()(models)
 app.command()(info)
 app.command()(export)

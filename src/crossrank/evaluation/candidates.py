@@ -55,8 +55,8 @@ def _others(candidates: Iterable[Candidate], query_id: str, data: EvaluationSet)
     return tuple(item for item in candidates if not (data.queries_are_documents and item.document_id == query_id))
 
 
-def read_candidates(path: str | Path, data: EvaluationSet, *, depth: int) -> dict[str, tuple[Candidate, ...]]:
-    """Return the `depth` best candidates of each judged query out of a run.
+def read_candidates(path: str | Path, data: EvaluationSet, *, depth: int | None) -> dict[str, tuple[Candidate, ...]]:
+    """Return the `depth` best candidates of each judged query out of a run, all of them if None.
 
     Raises:
         DataError: If a line is bad, names a query or a document that the data set does not have, or none of the judged

@@ -15,6 +15,8 @@ from crossrank.errors import MissingExtra
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 
+_MOST_POINTS = 600
+
 
 def draw(paint: Callable[[Any], None], *, width: float = 7.0, height: float = 3.5) -> str:
     """Return a plot as an SVG element.
@@ -70,9 +72,11 @@ def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], *, label: str
 def sorted_differences(differences: npt.NDArray[np.float64], *, label: str) -> str:
     """Draw the difference of every query, the best first: how many won and lost, and by how much."""
     ordered = np.sort(differences)[::-1]
+    # More points than the plot has dots would only make the file large.
+    places = np.unique(np.linspace(0, len(ordered) - 1, _MOST_POINTS).astype(int))
+    ordered = ordered[places]
 
     def paint(axes: Any) -> None:
-        places = np.arange(len(ordered))
         for part, colour in ((ordered > 0, GREEN), (ordered < 0, VERMILION)):
             axes.fill_between(places, 0, np.where(part, ordered, 0), color=colour, step="mid", linewidth=0.6)
         axes.axhline(0, color="black", linewidth=0.8)
