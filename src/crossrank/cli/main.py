@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from crossrank import __version__
+from crossrank.cli.bench import bench
 from crossrank.cli.calibrate import calibrate
 from crossrank.cli.data import data
 from crossrank.cli.compare import compare
@@ -40,6 +41,7 @@ def crossrank(
 
 app.command()(rerank)
 app.command()(evaluate)
+app.command()(bench)
 app.command()(calibrate)
 app.command()(compare)
 app.command()(models)
