@@ -1,7 +1,10 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
+
+from crossrank.evaluation.grid import Contestant
 
 NANO = (
     "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval",
@@ -116,6 +119,49 @@ def test_a_text_model_cannot_look_at_images(crossrank, exported, pages, tmp_path
     result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out", "--modality", "image")
     assert result.exit_code == 2
     assert "is an image without text" in result.stderr
+
+
+class Looker:
+    """Knows the page of a word by its image, and half of them by their text."""
+
+    def score(self, pairs):
+        return np.array([self._score(query, document) for query, document in pairs], np.float32)
+
+    def _score(self, query, document):
+        word = query.removeprefix("the ")
+        seen = document.image is not None and document.image.name == f"{WORDS.index(word)}.png"
+        return 2.0 * seen + (1.0 if "planet" in document.text and word == "planet" else 0.0)
+
+
+def test_three_columns_of_pages_from_the_same_candidates(crossrank, pages, tmp_path, monkeypatch):
+    contestant = Contestant("looker", {"seed": 1}, Looker)
+    monkeypatch.setattr("crossrank.cli.evaluate.open_contestants", lambda *_: [(contestant, {})])
+    wanted = [part for modality in ("text", "image", "image+text") for part in ("--modality", modality)]
+    run = pages / "run.trec"
+    run.write_text("".join(f"q{i} Q0 p{d} {d + 1} {3 - d} x\n" for i in range(3) for d in range(3)))
+    out = tmp_path / "out"
+    result = crossrank("evaluate", "-d", pages, "-o", out, *wanted, "--run", "run.trec", "--measures", "P@1")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "results.json").read_text())["datasets"]
+    assert {name: facts["reranked"]["P@1"] for name, facts in found.items()} == {
+        # Of equal scores the first candidate stays first: the page of the first word.
+        "pages-text": pytest.approx(1 / 3),
+        "pages-image": 1.0,
+        "pages-image+text": 1.0,
+    }
+    assert {facts["pairs"] for facts in found.values()} == {9}
+
+
+def test_a_small_set_of_images_is_ranked_whole(crossrank, exported, pages, tmp_path):
+    corpus = [{"_id": f"p{i}", "text": "", "image": f"images/{i}.png"} for i in range(3)]
+    (pages / "corpus.jsonl.gz").unlink()
+    write(pages / "corpus.jsonl", corpus)
+    evaluate = ["evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out"]
+    result = crossrank(*evaluate)
+    assert result.exit_code == 2
+    assert "document 0 is an image without text" in result.stderr, "the candidates are there, the model is not"
+    result = crossrank(*evaluate, "--depth", "2")
+    assert "has no text for BM25 to search" in result.stderr
 
 
 def test_what_cannot_be_evaluated_is_said(crossrank, exported, mlqa, pages, tmp_path):

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from crossrank.data.trec import Candidate
 from crossrank.errors import DataError
-from crossrank.evaluation.candidates import missing_positives, read_candidates, retrieve
+from crossrank.evaluation.candidates import everything, given, missing_positives, read_candidates, retrieve
 from crossrank.retrieval.retriever import Retrieved
 
 
@@ -85,3 +87,35 @@ def test_missing_positives(make_set):
     data = make_set({"q1": {"d1": 1, "d2": 0, "d3": 2}, "q2": {"d1": 1}, "q3": {"d4": 1}})
     run = {"q1": (Candidate("d1", 1.0),), "q2": (Candidate("d1", 1.0),)}
     assert list(missing_positives(data, run)) == [("q1", ["d3"]), ("q3", ["d4"])]
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(make_set, tmp_path):
+    data = make_set({"d1": {"d2": 1}}, num_documents=4, queries_are_documents=True)
+
+    class Everything:
+        name = "everything"
+
+        def index(self, corpus, *, on_progress=None):
+            self._ids = [document.id for document in corpus]
+
+        def search(self, queries, *, depth):
+            ranked = tuple(Candidate(document, -float(i)) for i, document in enumerate(self._ids))
+            return ((Retrieved(query_id, ranked[:depth])) for query_id in queries)
+
+    assert ids(retrieve(data, Everything(), depth=3)["d1"]) == ["d0", "d2", "d3"]
+    given_too = replace(data, candidates={"d1": ["d1", "d3"]})
+    assert ids(given(given_too, "d1")) == ["d3"]
+    run = tmp_path / "run.trec"
+    run.write_text("d1 Q0 d1 1 9 x\nd1 Q0 d2 2 8 x\nd1 Q0 d3 3 7 x\n")
+    assert ids(read_candidates(run, data, depth=1)["d1"]) == ["d2"]
+
+
+def test_a_whole_corpus_as_candidates_has_no_useful_order(make_set):
+    data = make_set({f"q{i}": {"d0": 1} for i in range(50)}, num_documents=5)
+    found = everything(data)
+    assert all(
+        {item.document_id for item in candidates} == {f"d{i}" for i in range(5)} for candidates in found.values()
+    )
+    first = [candidates[0].document_id for candidates in found.values()]
+    assert len(set(first)) > 1
+    assert first == [candidates[0].document_id for candidates in everything(data).values()]

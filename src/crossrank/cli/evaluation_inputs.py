@@ -153,7 +153,7 @@ class FirstStageOptions:
         Raises:
             InputError: If nothing can.
         """
-        from crossrank.evaluation.candidates import given, read_candidates
+        from crossrank.evaluation.candidates import everything, given, read_candidates
         from crossrank.evaluation.grid import FirstStage
 
         if self.run:
@@ -164,6 +164,8 @@ class FirstStageOptions:
             return self._retrieved(self.first_stage)
         if data.candidates is not None:
             return FirstStage("given", lambda data: {query_id: given(data, query_id) for query_id in data.qrels}, {})
+        if data.modality == "image" and len(data.corpus) <= self.depth:
+            return FirstStage("all documents", everything, {})
         if data.modality == "image":
             raise InputError(f"{data.name} has no text for BM25 to search: give candidates with --run or --first-stage")
         return self._retrieved("bm25")

@@ -50,6 +50,12 @@ def given(data: EvaluationSet, query_id: str) -> tuple[Candidate, ...]:
     return _others(without_order(query_id, listed), query_id, data)
 
 
+def everything(data: EvaluationSet) -> dict[str, tuple[Candidate, ...]]:
+    """Return the whole corpus for each judged query, in an order that knows nothing of relevance."""
+    ids = [str(document.id) for document in data.corpus]
+    return {query_id: _others(without_order(query_id, ids), query_id, data) for query_id in data.qrels}
+
+
 def _others(candidates: Iterable[Candidate], query_id: str, data: EvaluationSet) -> tuple[Candidate, ...]:
     """Return the candidates without the query itself, where queries are documents of the corpus."""
     return tuple(item for item in candidates if not (data.queries_are_documents and item.document_id == query_id))

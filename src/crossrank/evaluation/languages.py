@@ -75,12 +75,7 @@ def _table(family: str, cells: Sequence[Cell]) -> Table:
         (f"macro mean of {len(languages)}", *(f"{found.macro_mean:.4f}" if found else NOTHING for found in summaries))
     )
     rows.append(("worst", *(f"{found.worst_value:.4f} ({found.worst})" if found else NOTHING for found in summaries)))
-    pairs = any("-" in language for language in languages)
-    note = (
-        "In a pair the language of the queries stands first, then that of the documents (xx: several). "
-        if pairs
-        else ""
-    )
-    return Table(
-        f"{family}: {measure} by language", ("language", *columns), tuple(rows), note + "Each counts the same."
-    )
+    note = "Each language counts the same."
+    if any("-" in language for language in languages):
+        note += " In a pair the language of the queries stands first, then that of the documents (xx: several)."
+    return Table(f"{family}: {measure} by language", ("language", *columns), tuple(rows), note)
