@@ -121,6 +121,24 @@ def test_a_text_model_cannot_look_at_images(crossrank, exported, pages, tmp_path
     assert "is an image without text" in result.stderr
 
 
+def test_a_folder_of_runs_by_name(crossrank, exported, mlqa, tmp_path):
+    runs = tmp_path / "runs of a retriever"
+    runs.mkdir()
+    data = [part for question in ("de", "hi") for part in ("-d", f"mlqa:{mlqa}:en.{question}")]
+    evaluate = ["evaluate", *data, "-m", exported, "-o", tmp_path / "out", "--run", runs]
+    for question in ("de", "hi"):
+        result = crossrank(*evaluate)
+        assert result.exit_code == 2
+        assert f"mlqa-en.{question}.trec" in "".join(result.stderr.split())
+        (runs / f"mlqa-en.{question}.trec").write_text(
+            f"{question}river Q0 a0p1 1 2 x\n{question}river Q0 a0p0 2 1 x\n"
+        )
+    assert crossrank(*evaluate).exit_code == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["datasets"]
+    assert [facts["pairs"] for facts in found.values()] == [2, 2]
+    assert found["mlqa-en.hi"]["first_stage_name"] == "run:mlqa-en.hi.trec"
+
+
 class Looker:
     """Knows the page of a word by its image, and half of them by their text."""
 
@@ -172,6 +190,7 @@ def test_what_cannot_be_evaluated_is_said(crossrank, exported, mlqa, pages, tmp_
 
     assert "nothing to evaluate on: name data (--data) or a suite (--suite)" in error()
     assert "no suite 'glue'" in error("--suite", "glue")
+    assert "--split does not go with --suite" in error("--suite", "beir", "--split", "dev")
     twice = ["-d", f"mlqa:{mlqa}:en.de"] * 2
     assert "two data sets are called 'mlqa-en.de'" in error(*twice)
     assert "is neither a folder on this machine nor a hub name" in error("-d", f"mteb:{tmp_path}/absent/x/y")

@@ -38,6 +38,15 @@ def test_images_are_paths_in_the_folder(pages):
         assert data.corpus.get("p2") is None
 
 
+def test_an_image_may_be_a_data_url(pages):
+    folder = pages()
+    (folder / "corpus.jsonl.gz").unlink()
+    url = "data:image/png;base64,iVBORw0KGgo="
+    (folder / "corpus.jsonl").write_text(json.dumps({"_id": "p1", "text": "Sales", "image": url}) + "\n")
+    with open_beir(folder, split="dev") as data:
+        assert data.corpus.get("p1").image == url
+
+
 def test_three_columns_of_one_set(pages):
     with open_beir(pages(), split="dev") as data:
         assert modalities(data) == ("text", "image", "image+text")

@@ -37,7 +37,10 @@ NumQueriesOption = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option(help="A TREC run, or the name of one in each data folder.", rich_help_panel=CANDIDATES),
+    typer.Option(
+        help="A TREC run, the name of one in each data folder, or a folder with one for each data set, NAME.trec[.gz].",
+        rich_help_panel=CANDIDATES,
+    ),
 ]
 FirstStageOption = Annotated[
     str | None, typer.Option(help="bm25 or dense:MODEL; bm25 if left out.", rich_help_panel=CANDIDATES)
@@ -109,13 +112,20 @@ def short_names(sources: Sequence[str]) -> list[str]:
     return ["/".join(path[-length:]) for path in parts]
 
 
-def run_of(run: str, source: str, *, num_sources: int) -> Path:
-    """Return the file that `--run` means for a data set: a path, or the name of a file in every folder.
+def run_of(run: str, source: str, *, name: str, num_sources: int) -> Path:
+    """Return the file that `--run` means for a data set.
+
+    It is a path, the name of a file in every data folder, or a folder with a run named after each data set.
 
     Raises:
         InputError: If there is no such file, or one run is given for several data sets.
     """
     inside = Path(source) / run
+    if Path(run).is_dir():
+        files = [Path(run) / f"{name}{ending}" for ending in (".trec", ".trec.gz")]
+        if found := next((file for file in files if file.is_file()), None):
+            return found
+        raise InputError(f"no run {files[0]} and no {files[1].name} beside it")
     if num_sources == 1 and Path(run).is_file():
         return Path(run)
     if inside.is_file():
@@ -157,7 +167,7 @@ class FirstStageOptions:
         from crossrank.evaluation.grid import FirstStage
 
         if self.run:
-            path = run_of(self.run, source, num_sources=num_sources)
+            path = run_of(self.run, source, name=data.name, num_sources=num_sources)
             settings = {"run": fingerprint_files([path])}
             return FirstStage(f"run:{path.name}", lambda data: read_candidates(path, data, depth=self.depth), settings)
         if self.first_stage:

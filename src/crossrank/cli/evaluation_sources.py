@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from crossrank.cli.evaluation_inputs import open_data, short_names
-from crossrank.cli.terminal import note
+from crossrank.cli.terminal import note, progress
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,10 +36,12 @@ def find_sources(data: Sequence[str], suite: Suite | None, split: str | None) ->
     """Return the sources in the order given, those of a suite first.
 
     Raises:
-        InputError: If there is none, or two have one name.
+        InputError: If there is none, two have one name, or a split is named for a suite, which has its own.
     """
     from crossrank.data.published import parse_published
 
+    if suite and split:
+        raise InputError(f"--split does not go with --suite: the sets of {suite.name} have their splits")
     named = {text: parse_published(text, split=split) for text in data}
     folders = [text for text in data if not named[text]]
     plain = dict(zip(folders, short_names(folders), strict=True))
@@ -69,15 +71,18 @@ def open_source(source: Source, *, split: str | None) -> Iterator[EvaluationSet]
         return
     from crossrank.data.published import open_published
 
-    told: list[int] = []
+    with ExitStack() as while_reading:
+        steps: list[Callable[[], None]] = []
 
-    def tell(count: int) -> None:
-        if not told:
-            note(f"{source.name}: reading it for the first time")
-        told.append(count)
+        def count(_: int) -> None:
+            if not steps:
+                note(f"{source.name}: reading it for the first time")
+                steps.append(while_reading.enter_context(progress("documents", total=None)))
+            steps[0]()
 
-    with open_published(source.published, on_progress=tell) as data:
-        yield replace(data, name=source.name)
+        with open_published(source.published, on_progress=count) as data:
+            while_reading.close()
+            yield replace(data, name=source.name)
 
 
 def views_of(data: EvaluationSet, wanted: Sequence[Modality]) -> list[EvaluationSet]:

@@ -40,14 +40,16 @@ def with_images(data: EvaluationSet, folder: Path) -> EvaluationSet:
     """Return the set with the images of its documents, where their records name any.
 
     Args:
-        data: Its documents carry the field `image` in their metadata.
+        data: Its documents carry the field `image` in their metadata: a path, or a data URL.
         folder: What the paths of the images are relative to.
     """
 
     def attach(document: Document) -> Document:
         rest = dict(document.metadata)
         path = rest.pop("image", None)
-        return replace(document, metadata=rest, image=folder / path) if isinstance(path, str) else document
+        if not isinstance(path, str):
+            return document
+        return replace(document, metadata=rest, image=path if path.startswith("data:") else folder / path)
 
     seen = list(islice(data.corpus, _LOOKED_AT))
     if not any(isinstance(document.metadata.get("image"), str) for document in seen):

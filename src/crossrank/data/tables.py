@@ -79,6 +79,8 @@ class Tables:
         self._revision = revision
         folder = dataset_folder(source, patterns=["README.md"], revision=revision)
         self._stated = _stated_configs(folder / "README.md")
+        # Looking for the files of a config asks the hub.
+        self._found: dict[str, dict[str, list[Path]]] = {}
 
     def rows(self, config: str, split: str) -> Iterator[Row]:
         """Yield the rows of one split of a config; the only split there is stands for any.
@@ -97,6 +99,11 @@ class Tables:
 
     def splits(self, config: str) -> dict[str, list[Path]]:
         """Return the files of a config by split; empty where there is no such config."""
+        if config not in self._found:
+            self._found[config] = self._find(config)
+        return self._found[config]
+
+    def _find(self, config: str) -> dict[str, list[Path]]:
         if stated := self._stated.get(config):
             folder = self._folder([pattern for patterns in stated.values() for pattern in patterns])
             found = {split: _matching(folder, patterns) for split, patterns in stated.items()}

@@ -55,7 +55,7 @@ class MtebCrossEncoder:
             reranker,
             name=name if _is_hub_name(name) else f"crossrank/{Path(name).name}",
             revision=revision,
-            framework=[_FRAMEWORKS[reranker.engine.name]],
+            framework=[_FRAMEWORKS[reranker.engine.name]] if reranker.engine.name in _FRAMEWORKS else [],
             max_tokens=reranker.checkpoint.max_length,
         )
 
