@@ -23,6 +23,12 @@ def test_the_card_decides_where_a_config_lies(tmp_path):
         list(tables.rows("absent", "dev"))
 
 
+def test_a_readme_without_a_head_states_nothing(tmp_path):
+    (tmp_path / "README.md").write_text("# A data set\n\nIts tables lie beside this file.\n")
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d"}\n')
+    assert [row.key("id") for row in Tables(tmp_path).rows("corpus", "train")] == ["d"]
+
+
 def test_rows_know_their_place(tmp_path):
     (tmp_path / "corpus.jsonl").write_text('{"id": 7, "n": 2.5}\n\n{"id": true}\n{"id": ""}\n')
     rows = list(Tables(tmp_path).rows("corpus", "any"))

@@ -210,7 +210,10 @@ _VIDORE_V3_LANGUAGES = {
 def _nvidia_visual() -> Suite:
     sets = [PublishedSet("vidore", f"mteb/{name}", revision=revision) for name, revision in _VIDORE_V1.items()]
     sets += [PublishedSet("vidore", f"vidore/{name}", revision=revision) for name, revision in _VIDORE_V2.items()]
-    sets += [PublishedSet("vidore", f"vidore/vidore_v3_{name}") for name in _VIDORE_V3]
+    sets += [
+        PublishedSet("vidore", f"vidore/vidore_v3_{name}", language=f"xx-{_language_of_pages(name)}")
+        for name in _VIDORE_V3
+    ]
     rows = (
         ("embed-vl-1b-v2, not reranked", 0.7104, 0.7120, 0.7324),
         ("embed-vl-1b-v2 + rerank-vl-1b-v2", 0.7612, 0.7612, 0.7764),
@@ -247,11 +250,15 @@ def _vidore_v3() -> Suite:
 
 
 def _pages(name: str, language: str) -> PublishedSet:
-    code, documents = _VIDORE_V3_LANGUAGES[language], "fr" if name in _IN_FRENCH else "en"
+    code, documents = _VIDORE_V3_LANGUAGES[language], _language_of_pages(name)
     return PublishedSet(
         "vidore", f"vidore/vidore_v3_{name}", query_language=language, family="ViDoRe V3", name=f"{name}-{code}",
         language=code if code == documents else f"{code}-{documents}",
     )  # fmt: skip
+
+
+def _language_of_pages(name: str) -> str:
+    return "fr" if name in _IN_FRENCH else "en"
 
 
 def _beir() -> Suite:
