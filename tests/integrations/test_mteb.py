@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crossrank.data.trec import Candidate
 from crossrank.errors import InputError
+from crossrank.evaluation.measures import parse_measures, per_query
+from crossrank.evaluation.ordering import best_first
 from crossrank.reranker import Reranker
 from crossrank.types import Document, Scorer
 
@@ -96,20 +99,16 @@ def evaluate(model, task, tmp_path):
     return results[0].scores["test"][0]
 
 
-def our_ndcg(scorer: Scorer) -> float:
-    """nDCG@10 with linear gains, by hand, from the scorer itself."""
-    documents = {row["id"]: Document(row["text"], title=row["title"]) for row in CORPUS}
-    figures = []
+def our_figures(scorer: Scorer, names: str) -> dict[str, float]:
+    """The means of our own evaluation, over the runs that the scorer makes."""
+    documents = {row["id"]: Document(row["text"], title=row["title"], id=row["id"]) for row in CORPUS}
+    runs = {}
     for query in QUERIES:
-        candidates, grades = CANDIDATES[query["id"]], QRELS[query["id"]]
+        candidates = CANDIDATES[query["id"]]
         scores = scorer.score([(query["text"], documents[candidate]) for candidate in candidates])
-        ranking = [grades.get(candidates[i], 0) for i in np.argsort(-scores)]
-        figures.append(gain(ranking) / gain(sorted(grades.values(), reverse=True)))
-    return float(np.mean(figures))
-
-
-def gain(grades: list[int]) -> float:
-    return sum(grade / np.log2(rank + 1) for rank, grade in enumerate(grades, start=1))
+        runs[query["id"]] = best_first(map(Candidate, candidates, map(float, scores)))
+    values = per_query(runs, QRELS, parse_measures(names))
+    return {name: float(np.mean(list(by_query.values()))) for name, by_query in values.items()}
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +126,10 @@ def test_the_protocol_of_mteb_is_satisfied(adapter):
 
 def test_figures_of_mteb_are_our_own(adapter, tmp_path):
     figures = evaluate(adapter, TinyReranking(), tmp_path)
-    ours = our_ndcg(adapter.scorer)
-    print(f"nDCG@10 by mteb {figures['ndcg_at_10']}, by us {ours}")
-    assert figures["ndcg_at_10"] == pytest.approx(ours, abs=1e-5)
+    ours = our_figures(adapter.scorer, "nDCG@10,nDCG@1,R@3,AP@10,RR@10")
+    print(f"mteb {figures}, we {ours}")
+    theirs = [figures[name] for name in ("ndcg_at_10", "ndcg_at_1", "recall_at_3", "map_at_10", "mrr_at_10")]
+    assert theirs == pytest.approx(list(ours.values()), abs=1e-5)
     assert 0 < figures["ndcg_at_10"] < 1
     assert figures["recall_at_10"] == pytest.approx(2 / 3, abs=1e-5), "the answer that is no candidate is a miss"
 
