@@ -165,6 +165,9 @@ def test_three_columns_of_pages_from_the_same_candidates(crossrank, pages, tmp_p
         "pages-image+text": 1.0,
     }
     assert {facts["pairs"] for facts in found.values()} == {9}
+    report = (out / "report.md").read_text()
+    assert "| data set | system | text | image | image+text |" in report
+    assert "| pages | looker | 0.3333 | 1.0000 | 1.0000 |" in report
 
 
 def test_a_small_set_of_images_is_ranked_whole(crossrank, exported, pages, tmp_path):

@@ -7,7 +7,7 @@ from crossrank.data.trec import Candidate
 from crossrank.evaluation.comparison import Scored, compare
 from crossrank.evaluation.measures import parse_measures
 from crossrank.evaluation.ordering import best_first
-from crossrank.evaluation.suite_tables import ColumnMean, View, column_means, suite_table
+from crossrank.evaluation.suite_tables import ColumnMean, View, column_means, modality_table, suite_table
 from crossrank.evaluation.suites import Part, Reference, Suite
 
 
@@ -72,6 +72,15 @@ def test_partial_columns_and_samples_are_said(cells):
     table = suite_table(SUITE, sampled, {name: View(name, "text") for name in "abc"})
     assert table.rows[-2] == ("model", "0.2500 (1 of 2)", "0.2500", "here")
     assert table.note.startswith("Our rows are on samples of the queries.")
+
+
+def test_sets_that_were_looked_at_in_several_ways_have_a_column_each(cells):
+    views = {"a": View("pages", "text"), "b": View("pages", "image+text"), "c": View("plain", "text")}
+    table = modality_table(cells, views)
+    assert table.columns == ("data set", "system", "text", "image", "image+text")
+    assert table.rows[-1] == ("pages", "model", "1.0000", "-", "0.5000")
+    assert {row[0] for row in table.rows} == {"pages"}
+    assert modality_table(cells, {name: View(name, "text") for name in "abc"}) is None
 
 
 def test_three_columns_of_pages(cells):

@@ -251,18 +251,19 @@ def _report(evaluated: Sequence[Evaluated], models: dict[str, dict[str, Any]], o
 
 
 def _summaries(cells: Sequence[Cell], evaluated: Sequence[Evaluated], suite: Suite | None) -> list[Table]:
-    """Return the tables by language, and the suite's beside the published rows."""
+    """Return the tables by language and by what of a page is looked at, and the suite's beside the published rows."""
     from crossrank.evaluation.languages import language_tables
-    from crossrank.evaluation.suite_tables import View, suite_table
+    from crossrank.evaluation.suite_tables import View, modality_table, suite_table
 
     families = {
         each.cell.dataset: f"{each.source.published.family}{'' if each.modality == 'text' else f', {each.modality}'}"
         for each in evaluated
         if each.source.published and each.source.published.family
     }
-    tables = language_tables(cells, families)
+    views = {each.cell.dataset: View(each.source.name, each.modality) for each in evaluated}
+    pages = modality_table(cells, views)
+    tables = language_tables(cells, families) + ([pages] if pages else [])
     if suite:
-        views = {each.cell.dataset: View(each.source.name, each.modality) for each in evaluated}
         titles = {part.data.title for part in suite.parts}
         tables.append(suite_table(suite, [cell for cell in cells if views[cell.dataset].title in titles], views))
     return tables

@@ -1,4 +1,4 @@
-"""A suite's table: our rows, and beside them the published ones with their sources."""
+"""Tables over views of data sets: a suite beside its published rows, and page data sets by what is looked at."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from crossrank.evaluation.tables import NOTHING, Table, system_columns
 
 
 class View(NamedTuple):
-    """A set of a suite, and what of its documents is looked at.
+    """A data set, and what of its documents is looked at.
 
     Attributes:
-        title: Of the set, as in `PublishedSet.title`.
+        title: Of the set; of a published one, as in `PublishedSet.title`.
         modality: What is looked at.
     """
 
@@ -87,6 +87,32 @@ def suite_table(suite: Suite, cells: Sequence[Cell], views: Mapping[str, View]) 
     note = ("Our rows are on samples of the queries. " if samples else "") + suite.note
     return Table(
         f"{suite.name}: {suite.measure} beside published figures", ("system", *heads, "source"), tuple(rows), note
+    )
+
+
+def modality_table(cells: Sequence[Cell], views: Mapping[str, View]) -> Table | None:
+    """Return the data sets that were looked at in several ways, a column each; None where there are none.
+
+    Args:
+        cells: Of all models.
+        views: By data set of the cells.
+    """
+    titles = list(dict.fromkeys(views[cell.dataset].title for cell in cells))
+    measure = cells[0].measures[0]
+    rows = []
+    for title in titles:
+        of_title = [cell for cell in cells if views[cell.dataset].title == title]
+        if len({views[cell.dataset].modality for cell in of_title}) < 2:
+            continue
+        for label, system, of in system_columns(of_title):
+            values = {views[cell.dataset].modality: cell.mean(system, measure) for cell in of if system in cell.values}
+            figures = (f"{values[modality]:.4f}" if modality in values else NOTHING for modality in MODALITIES)
+            rows.append((title, label, *figures))
+    note = "What the model reads of a page; all three rerank the same candidates."
+    return (
+        Table(f"{measure} by what is looked at", ("data set", "system", *MODALITIES), tuple(rows), note)
+        if rows
+        else None
     )
 
 
