@@ -10,6 +10,7 @@ ROWS = [
     # The names of NeMo AutoModel.
     {"question_id": "n1", "question": "gas giant?", "pos_doc": {"text": "Jupiter"}, "neg_doc": [], "corpus_id": "x"},
     {"query": "ring?", "pos_doc": "Saturn", "neg_doc": ["Earth"]},
+    {"id": "i4", "query": "ice?", "positive": "Uranus", "negative": "Sun"},
 ]
 GROUPS = [
     ("7", "red planet?", [("Mars", 1), ("Venus", 0), ("Pluto", 0)]),
@@ -17,9 +18,12 @@ GROUPS = [
 ]
 
 
+LAST = ("i4", "ice?", [("Uranus", 1), ("Sun", 0)])
+
+
 def test_json_lines(folder, check):
     path = folder(**{"a.jsonl": ROWS}) / "a.jsonl"
-    assert check(str(path)) == ([*GROUPS, ("a.jsonl:3", "ring?", [("Saturn", 1), ("Earth", 0)])], [])
+    assert check(str(path)) == ([*GROUPS, ("a.jsonl:3", "ring?", [("Saturn", 1), ("Earth", 0)]), LAST], [])
 
 
 @pytest.mark.parametrize("value", [ROWS, {"version": 1, "data": ROWS}])

@@ -18,6 +18,7 @@ from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.report import BadLines, Kind, Problems
 from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
 from crossrank.data.json_stream import stream_json
+from crossrank.data.records import ID_KEYS as RECORD_ID_KEYS
 from crossrank.data.records import document_from_record, json_kind, parquet_records, read_json_objects, record_id
 from crossrank.data.text import display_name, read_lines
 from crossrank.errors import InputError
@@ -88,7 +89,7 @@ def _group(row: Mapping[str, Any], path: str, line: int, writer: StoreWriter) ->
             raise InputError("there is no positive")
         negatives = _entries(first_field(row, NEGATIVE_KEYS), path, writer)
         entries = [*(entry._replace(grade=1.0) for entry in positives), *negatives]
-    return NewGroup(query_id(row), query, tuple(entries), path, line)
+    return NewGroup(query_id(row, (*ID_KEYS, *RECORD_ID_KEYS)), query, tuple(entries), path, line)
 
 
 def first_field(row: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -103,13 +104,13 @@ def first_field(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     raise InputError(f"no {names[0]!r} among the fields ({', '.join(map(repr, row)) or 'there are none'})")
 
 
-def query_id(row: Mapping[str, Any]) -> str | None:
+def query_id(row: Mapping[str, Any], names: Sequence[str] = ID_KEYS) -> str | None:
     """Return the key of a row's query, or None where it has none.
 
     Raises:
         InputError: If it is neither a string nor a whole number.
     """
-    return record_id({"id": next((row[key] for key in ID_KEYS if key in row), None)})
+    return record_id({"id": next((row[key] for key in names if key in row), None)})
 
 
 def finite(value: Any, what: str) -> float:

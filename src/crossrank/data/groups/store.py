@@ -39,8 +39,6 @@ def text_key(text: str) -> int:
 
 
 EMPTY_KEY = text_key("")
-
-
 OnProgress = Callable[[int], None]
 _PROGRESS_STEP = 1000
 
@@ -118,7 +116,7 @@ class StoreWriter:
         self, folder: Path, *, positive_from: float | None = None, on_progress: OnProgress | None = None
     ) -> None:
         pyarrow = import_pyarrow()
-        string, floats = pyarrow.string(), pyarrow.list_(pyarrow.float32())
+        string, floats = pyarrow.string(), pyarrow.list_(pyarrow.float64())
         documents = {"text": string, "title": string, "id": string, "image": string, "image_bytes": pyarrow.binary()}
         groups = {
             "query_id": string,
@@ -252,23 +250,17 @@ class GroupStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._load()
-
-    def _load(self) -> None:
-        about = json.loads((self.folder / STORE_FILE).read_text(encoding="utf-8"))
+        about = json.loads((folder / STORE_FILE).read_text(encoding="utf-8"))
         self.problems = Problems.from_dict(about["problems"])
         self._files: list[str] = about["files"]
-        self._groups = Table(self.folder / _GROUP_TABLE)
-        self._documents = Table(self.folder / _DOCUMENT_TABLE)
-        self._keys: Keys = map_numbers(self.folder / _DOCUMENTS, np.uint64)
-        self._kept: npt.NDArray[np.int64] = map_numbers(self.folder / _KEPT, np.int64)
+        self._groups = Table(folder / _GROUP_TABLE)
+        self._documents = Table(folder / _DOCUMENT_TABLE)
+        self._keys: Keys = map_numbers(folder / _DOCUMENTS, np.uint64)
+        self._kept: npt.NDArray[np.int64] = map_numbers(folder / _KEPT, np.int64)
         self._queries: tuple[Keys, npt.NDArray[np.int64]] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[GroupStore], tuple[Path]]:
+        return GroupStore, (self.folder,)
 
     def __len__(self) -> int:
         return len(self._kept)
