@@ -120,7 +120,7 @@ class TrainingGroups:
             while len(taken) != before:  # a round takes at most one document of each group
                 before = len(taken)
                 for place in walk(stream, len(source.order)):  # in an order without regard to that of the file
-                    row = _first_free(store, store.group(int(source.order[place])).rows, taken, stream)
+                    row = _first_free(store, store.rows(int(source.order[place])), taken, stream)
                     if row is not None:
                         yield store.document(row)
 

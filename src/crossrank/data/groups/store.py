@@ -279,6 +279,13 @@ class GroupStore:
             values["line"],
         )
 
+    def rows(self, index: int) -> npt.NDArray[np.int64]:
+        """Return the row numbers of the documents of a group, positives first."""
+        return self._groups.list_value(int(self._kept[index]), "rows")
+
+    def _positive_rows(self, index: int) -> npt.NDArray[np.int64]:
+        return self.rows(index)[: self._groups.value(int(self._kept[index]), "num_positives")]
+
     def document(self, row: int) -> Document:
         """Return a document by its row number."""
         return document_from_row(self._documents.row(row))
@@ -303,8 +310,8 @@ class GroupStore:
             self._queries = keys[order], order
         keys, order = self._queries
         first, last = np.searchsorted(keys, np.uint64(query_key)), np.searchsorted(keys, np.uint64(query_key), "right")
-        groups = (self.group(int(index)) for index in order[first:last])
-        return {int(key) for group in groups for key in self.document_keys(group.rows[: group.num_positives])}
+        found = (self.document_keys(self._positive_rows(int(index))) for index in order[first:last])
+        return {int(key) for keys in found for key in keys}
 
     def num_positives(self) -> npt.NDArray[np.int64]:
         """Return how many positives each group has."""

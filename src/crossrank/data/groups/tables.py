@@ -99,6 +99,12 @@ class Table:
         columns, offset = self._locate(number)
         return columns[field][offset].as_py()
 
+    def list_value(self, number: int, field: str) -> npt.NDArray[Any]:
+        """Return one value of a row, of a field that holds lists of numbers."""
+        columns, offset = self._locate(number)
+        values: npt.NDArray[Any] = columns[field][offset].values.to_numpy()
+        return values
+
     def _locate(self, number: int) -> tuple[dict[str, Any], int]:
         at = int(np.searchsorted(self._starts, number, side="right")) - 1
         columns = self._columns.get(at)
