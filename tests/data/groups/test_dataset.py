@@ -163,6 +163,38 @@ def _draw(dataset, index):
     return texts(dataset.sample(index, epoch=2))
 
 
+calls = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 5)), min_size=1, max_size=20)
+
+
+@settings(max_examples=30, deadline=None)
+@given(calls, st.sampled_from(["top", "random", "mixed", "rotate"]))
+def test_what_was_drawn_before_does_not_matter(calls, sampling):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.jsonl")
+        path.write_text("".join(json.dumps(row(f"q{i}", negatives="abcdef"[: 2 * i % 7])) + "\n" for i in range(8)))
+        values = {"train": [str(path)], "negatives": {"num": 3, "sampling": sampling}, "cache_dir": folder}
+        dataset = open_groups(parse_data_config(values)).train
+        for index, epoch in calls:
+            fresh = pickle.loads(pickle.dumps(dataset))
+            assert dataset.sample(index, epoch=epoch) == fresh.sample(index, epoch=epoch)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.floats(0.2, 3.0), st.integers(1, 6))
+def test_a_weighted_source_gives_its_groups_equally_often(num_groups, weight, epochs):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.jsonl")
+        path.write_text("".join(json.dumps(row(f"q{i}", negatives="ab")) + "\n" for i in range(num_groups)))
+        values = {"train": [{"path": str(path), "weight": weight}], "negatives": {"num": 2}, "cache_dir": folder}
+        dataset = open_groups(parse_data_config(values)).train
+        assert len(dataset) == max(1, round(weight * num_groups))
+        counts = dict.fromkeys((f"q{i}" for i in range(num_groups)), 0)
+        for epoch in range(epochs):
+            for index in range(len(dataset)):
+                counts[dataset.sample(index, epoch=epoch).query_id] += 1
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
 words = st.sampled_from("abcdefghij")
 rows = st.lists(
     st.fixed_dictionaries(
