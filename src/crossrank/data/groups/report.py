@@ -69,10 +69,6 @@ class Problem:
     path: str
     line: int | None = None
 
-    def to_error(self) -> DataError:
-        """Return the exception that says this."""
-        return DataError(self.message, path=self.path, line=self.line)
-
 
 @dataclass
 class Problems:
