@@ -36,6 +36,20 @@ def test_windows_keep_the_order(num_pairs, encoder, monkeypatch):
     assert sum(done) == num_pairs
 
 
+def test_equal_pairs_are_computed_once_and_score_the_same(encoder):
+    class Counting(LengthEngine):
+        computed = 0
+
+        def logits(self, encoded):
+            self.computed += len(encoded)
+            return np.arange(len(encoded), dtype=np.float32)[:, None]
+
+    engine = Counting()
+    pairs = [("Mars", "red"), ("Mars", "bread"), ("Mars", "red"), ("red", "Mars"), ("Mars", "red")]
+    assert score_pairs(pairs, encoder=encoder, engine=engine).logits[:, 0].tolist() == [0, 1, 0, 2, 0]
+    assert engine.computed == 3
+
+
 def test_an_error_in_a_later_window_is_raised(encoder, monkeypatch):
     monkeypatch.setattr(scoring, "WINDOW_PAIRS", 2)
     with pytest.raises(InputError, match="not valid Unicode"):

@@ -9,8 +9,8 @@ import typer
 from crossrank import __version__
 from crossrank.cli.bench import bench
 from crossrank.cli.calibrate import calibrate
-from crossrank.cli.data import data
 from crossrank.cli.compare import compare
+from crossrank.cli.data import data
 from crossrank.cli.evaluate import evaluate
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export

@@ -42,6 +42,15 @@ class EncodedPairs:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def select(self, rows: Sequence[int]) -> EncodedPairs:
+        """Return some of the pairs, in the order of `rows`."""
+        return EncodedPairs(
+            [self.input_ids[row] for row in rows],
+            [self.token_type_ids[row] for row in rows],
+            self.lengths[list(rows)],
+            self.truncated[list(rows)],
+        )
+
 
 @dataclass(frozen=True)
 class PairFrame:

@@ -55,13 +55,29 @@ def score_pairs(
     logits: list[npt.NDArray[np.float32]] = []
     truncated: list[npt.NDArray[np.bool_]] = []
     for encoded in _encoded_ahead(windows, encoder):
-        window_logits = engine.logits(encoded)
+        distinct, places = _distinct(encoded)
+        window_logits = engine.logits(distinct)[places]
         _check_finite(window_logits, first=sum(map(len, logits)), precision=engine.precision)
         logits.append(window_logits)
         truncated.append(encoded.truncated)
         if on_progress:
             on_progress(len(encoded))
     return ScoredPairs(np.concatenate(logits), np.concatenate(truncated))
+
+
+def _distinct(encoded: EncodedPairs) -> tuple[EncodedPairs, npt.NDArray[np.int64]]:
+    """Return each sequence of tokens once, and where each pair's stands among them.
+
+    Equal pairs then have equal scores to the last bit, whatever batches they would have been computed in.
+    """
+    first: dict[tuple[bytes, bytes], int] = {}
+    rows: list[int] = []
+    places = np.empty(len(encoded), np.int64)
+    for i, (ids, types) in enumerate(zip(encoded.input_ids, encoded.token_type_ids, strict=True)):
+        places[i] = first.setdefault((ids.tobytes(), types.tobytes()), len(rows))
+        if places[i] == len(rows):
+            rows.append(i)
+    return (encoded, places) if len(rows) == len(encoded) else (encoded.select(rows), places)
 
 
 def _encoded_ahead(windows: list[Sequence[tuple[str, str | Document]]], encoder: Encoder) -> Iterator[EncodedPairs]:
