@@ -90,7 +90,7 @@ def test_a_signal_in_the_middle_of_a_run(crossrank, reranker, start, files):
     whole = files | {"-o": files["-o"].with_name("whole.trec")}
     crossrank(*command(whole))
     part = files["-o"].with_name("out.trec.part")
-    process = start(*command(files), env=os.environ | {"RERANKER_SLEEP_S": "0.2"})
+    process = start(*command(files), env=os.environ | {"RERANKER_SLEEP_S": "0.5"})
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s and not (part.exists() and part.read_bytes().count(b"\n") > 2 * NUM_QUERIES):
         time.sleep(0.02)

@@ -118,7 +118,7 @@ def test_int8_weights_move_scores_only_a_little(tiny_checkpoint, hard_pairs, enc
     ov.save_model(graph, folder / "openvino" / "openvino_model.xml", compress_to_fp16=False)
     compressed = load(folder, dtype="float32").logits(encode(folder, hard_pairs))
     difference = np.abs(compressed - exact).max()
-    assert 0 < difference < 0.3
+    assert 0 < difference < 0.5  # of scores of about +-5
 
 
 def test_not_a_number_stays_in_its_own_pair(tiny_checkpoint, encode, tmp_path):
