@@ -45,6 +45,11 @@ def test_a_body_alone_is_no_cross_encoder():
         resolve(model_type="bert", architectures=["BertForMaskedLM"])
 
 
+def test_a_language_model_without_a_head_can_be_given_one():
+    with pytest.raises(CheckpointError, match=r"LlamaForCausalLM has no scoring head.*Reranker\.from_backbone"):
+        resolve(model_type="llama", architectures=["LlamaForCausalLM"])
+
+
 def test_modules_make_it_modular_and_the_body_says_how_tokens_are_read():
     family = resolve(modular=True, model_type="roberta", architectures=["RobertaModel"])
     assert (family.name, family.positions_after_padding, family.pad_token_id) == ("modular", True, 1)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from crossrank.errors import CheckpointError, UnsupportedModel
-from crossrank.models.bidirectional_layout import BIDIRECTIONAL_FAMILIES
+from crossrank.models.bidirectional_layout import BACKBONES, BIDIRECTIONAL_FAMILIES
 from crossrank.models.family import Family
 from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
 
@@ -221,9 +221,11 @@ def _no_head(model_type: Any, architectures: Sequence[str], where: str) -> Check
     name = ", ".join(architectures)
     if any(architecture.endswith(_HEAD_SUFFIX) for architecture in architectures):
         return UnsupportedModel(f"{where}: config.json names {name}, which is not a class of model_type {model_type!r}")
+    remedy = "give a checkpoint that was trained for sequence classification"
+    if model_type in BACKBONES.values():
+        remedy += ", or put a fresh head on this one with Reranker.from_backbone, and train it"
     return CheckpointError(
-        f"{where}: not a cross-encoder: {name} has no scoring head, so every score would be random; "
-        "give a checkpoint that was trained for sequence classification"
+        f"{where}: not a cross-encoder: {name} has no scoring head, so every score would be random; {remedy}"
     )
 
 
