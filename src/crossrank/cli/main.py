@@ -14,6 +14,7 @@ from crossrank.cli.data import data
 from crossrank.cli.evaluate import evaluate
 from crossrank.cli.exits import CommandGroup
 from crossrank.cli.export import export
+from crossrank.cli.far_relevant import far_relevant
 from crossrank.cli.info import info
 from crossrank.cli.label import label
 from crossrank.cli.models import models
@@ -44,6 +45,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(calibrate)
 app.command()(compare)
+app.command()(far_relevant)
 app.command()(models)
 app.command()(info)
 app.command()(export)
