@@ -152,3 +152,15 @@ def test_a_broken_packed_run(crossrank, exported, make_folder, tmp_path):
     result = crossrank("evaluate", "-m", exported, "-d", folder, "-o", tmp_path / "out", "--run", "cut.trec.gz")
     assert result.exit_code == 2
     assert "cut.trec.gz: broken gzip stream" in result.stderr
+
+
+def test_texts_that_changed_are_not_taken_for_those_that_were_scored(crossrank, exported, make_folder, tmp_path):
+    folder = make_folder("words")
+    command = ["evaluate", "-m", exported, "-d", folder, "-o", tmp_path / "out", "--run", "first.trec"]
+    assert crossrank(*command).exit_code == 0
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("All about the planet", "Nothing about a planet"))
+    result = crossrank(*command)
+    print(result.stderr)
+    assert result.exit_code == 2
+    assert "was made with other settings (files was 'queries.jsonl" in result.stderr

@@ -266,8 +266,9 @@ def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tu
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
     known = describe(checkpoint)
+    parameters = known["weights"].get("num_parameters")
     return {
         "checkpoint": checkpoint.name,
-        "parameters": known["weights"].get("num_parameters"),
+        **({"parameters": parameters} if parameters else {}),
         **{key: known["sizes"][key] for key in ("hidden_size", "num_layers") if key in known["sizes"]},
     }

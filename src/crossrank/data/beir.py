@@ -171,11 +171,23 @@ def open_beir(folder: str | Path, *, split: str | None = None, name: str | None 
     if qrels_file is None:
         hint = f"there are {', '.join(found)}" if found else "a BEIR folder has qrels/SPLIT.tsv"
         raise DataError(f"no split {split!r}: {hint}", path=folder)
-    queries = read_queries(_find(folder, "queries.jsonl") or folder / "queries.jsonl")
-    with open_corpus(_find(folder, "corpus.jsonl") or folder / "corpus.jsonl") as corpus:
-        qrels = read_qrels(qrels_file, queries=queries, documents=corpus)
-        found_set = EvaluationSet(name or folder.resolve().name, queries, corpus, qrels, split=split)
+    queries_file = _find(folder, "queries.jsonl") or folder / "queries.jsonl"
+    corpus_file = _find(folder, "corpus.jsonl") or folder / "corpus.jsonl"
+    queries = read_queries(queries_file)
+    with open_corpus(corpus_file) as corpus:
+        found_set = EvaluationSet(
+            name or folder.resolve().name,
+            queries,
+            corpus,
+            read_qrels(qrels_file, queries=queries, documents=corpus),
+            split=split,
+            fingerprint=_fingerprint(queries_file, corpus_file),
+        )
         yield with_images(found_set, folder)
+
+
+def _fingerprint(*files: Path) -> str:
+    return ", ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
 
 
 def _find(folder: Path, name: str) -> Path | None:

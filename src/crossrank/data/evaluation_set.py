@@ -45,6 +45,7 @@ class EvaluationSet:
             None where it is unknown.
         modality: What of a document is there to read.
         queries_are_documents: The corpus has each query under its own id, and a query must not find itself.
+        fingerprint: A text that changes when the files do, so that runs of other texts are not taken for these.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EvaluationSet:
     language: str | None = None
     modality: Modality = "text"
     queries_are_documents: bool = False
+    fingerprint: str = ""
 
     def sample(self, num_queries: int, *, seed: int = 0) -> EvaluationSet:
         """Return the set with that many of its judged queries; the same ones every time, and all where there are fewer.

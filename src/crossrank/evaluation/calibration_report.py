@@ -67,13 +67,13 @@ def calibration_tables(result: CalibrationResult) -> list[Table]:
     """Return the tables of the report."""
     share = result.held_out.relevant.mean()
     quality = Table(
-        f"{result.model} on {result.dataset}: probability = sigmoid({result.scaling.slope:.4f} * score "
-        f"{result.scaling.intercept:+.4f})",
+        f"{result.model} on {result.dataset}",
         ("held-out pairs", "ECE", "Brier", "log loss"),
         tuple(
             (name, f"{found.ece:.4f}", f"{found.brier:.4f}", f"{found.log_loss:.4f}")
             for name, found in (("before", result.before), ("after", result.after))
         ),
+        f"probability = sigmoid({result.scaling.slope:.4f} * score {result.scaling.intercept:+.4f})\n"
         f"{result.method}, fitted on {len(result.fitted_on)} candidates of {result.fitted_on.num_queries} queries; "
         f"shown on {len(result.held_out)} of {result.held_out.num_queries} others, of which {share:.1%} are relevant. "
         "Candidates that nobody judged count as not relevant, so true precision is at least what is shown. Another "

@@ -258,7 +258,13 @@ def fingerprint_run(run: Run) -> str:
 
 def _settings_of(data: EvaluationSet) -> dict[str, Any]:
     judged = (f"{query_id} {data.queries[query_id]} {dict(grades)}" for query_id, grades in data.qrels.items())
-    return {"split": data.split, "documents": len(data.corpus), "queries": _fingerprint(judged)}
+    return {
+        "split": data.split,
+        "documents": len(data.corpus),
+        "modality": data.modality,
+        "files": data.fingerprint,
+        "queries": _fingerprint(judged),
+    }
 
 
 def _fingerprint(parts: Iterable[str]) -> str:

@@ -63,7 +63,7 @@ def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], *, label: str
             axes.plot([delta], [place], marker="o", color=colour)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(label)
 
     return draw(paint, height=1.2 + 0.28 * len(rows))
@@ -92,16 +92,14 @@ def curves(
     x_label: str,
     y_label: str,
     diagonal: bool = False,
-    zero: bool = True,
 ) -> str:
-    """Draw points `(x, y)` joined by lines, one colour a series.
+    """Draw points `(x, y)` with y from 0 to 1, joined by lines, one colour a series.
 
     Args:
         series: Points by name.
         x_label: Of the axis.
         y_label: Of the axis.
         diagonal: Also draw the line `y = x`.
-        zero: Whether the upward axis starts at 0.
     """
 
     def paint(axes: Any) -> None:
@@ -110,8 +108,7 @@ def curves(
         for place, (name, points) in enumerate(series.items()):
             x, y = [x for x, _ in points], [y for _, y in points]
             axes.plot(x, y, marker="o", markersize=4, color=_COLOURS[place % len(_COLOURS)], label=name)
-        if zero:
-            axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.02)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.legend(frameon=False)
