@@ -1,8 +1,12 @@
+import gc
 import gzip
 import json
+import weakref
 
 import pytest
 
+from crossrank.cli.evaluation_inputs import LastModel
+from crossrank.cli.options import Backend, Dtype, LoadOptions
 from crossrank.data.trec import read_run
 
 WORDS = ("planet", "river", "bread", "password", "search", "city")
@@ -164,3 +168,30 @@ def test_texts_that_changed_are_not_taken_for_those_that_were_scored(crossrank, 
     print(result.stderr)
     assert result.exit_code == 2
     assert "was made with other settings (files was 'queries.jsonl" in result.stderr
+
+
+def test_a_document_that_is_too_long_can_be_an_error(crossrank, exported, make_folder, tmp_path):
+    folder = make_folder("words")
+    (folder / "corpus.jsonl").write_text(
+        (folder / "corpus.jsonl")
+        .read_text()
+        .replace("All about the river", "All about the river " + "and so on " * 100)
+    )
+    command = ["evaluate", "-m", exported, "-d", folder, "-o", tmp_path / "out", "--on-overflow", "error"]
+    result = crossrank(*command)
+    print(result.stderr)
+    assert result.exit_code == 2
+    assert "does not fit in max_length=128 tokens" in result.stderr
+
+
+def test_one_model_is_in_memory_at_a_time(exported, tiny_checkpoint):
+    first, second = (
+        LoadOptions(str(path), None, Backend.auto, "auto", Dtype.auto, None, None, None, None)
+        for path in (exported, tiny_checkpoint("bert"))
+    )
+    memory = LastModel()
+    model = weakref.ref(memory.load(first))
+    assert memory.load(first) is model()
+    memory.load(second)
+    gc.collect()
+    assert model() is None

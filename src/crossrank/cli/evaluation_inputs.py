@@ -198,34 +198,60 @@ class FirstStageOptions:
         return FirstStage(name, find, {"retriever": name})
 
 
-class Chunking:
-    """A ranker that reads long documents in windows."""
+class WithOverflow:
+    """A ranker that does with long documents what it was told."""
 
-    def __init__(self, reranker: Reranker) -> None:
+    def __init__(self, reranker: Reranker, on_overflow: OnOverflow) -> None:
         self._reranker = reranker
+        self._on_overflow = on_overflow
 
     def rank(
         self, query: str, documents: Sequence[str | Document | Mapping[str, Any]], *, top_k: int | None = None
     ) -> Ranking:
-        """Return the documents by their best windows."""
-        return self._reranker.rank(query, documents, top_k=top_k, on_overflow="chunk")
+        """Return the documents by their best windows, or refuse one that is too long."""
+        return self._reranker.rank(query, documents, top_k=top_k, on_overflow=self._on_overflow.value)
+
+
+class LastModel:
+    """Keeps the model that was asked for last, so that one of a grid is in memory at a time."""
+
+    def __init__(self) -> None:
+        self._loading: LoadOptions | None = None
+        self._reranker: Reranker | None = None
+
+    def load(self, loading: LoadOptions) -> Reranker:
+        """Return the model, and let the one before go."""
+        if self._reranker is None or self._loading != loading:
+            self._reranker = None
+            self._reranker = loading.load()
+            self._loading = loading
+        return self._reranker
 
 
 def open_contestants(
-    names: Sequence[str], loading: LoadOptions, on_overflow: OnOverflow
+    names: Sequence[str], loading: LoadOptions, on_overflow: OnOverflow, *, memory: LastModel | None = None
 ) -> list[tuple[Contestant, dict[str, Any]]]:
     """Return the models of a grid, none of them loaded yet, each with what is known of it.
+
+    Args:
+        names: Folders, hub names.
+        loading: How they are loaded.
+        on_overflow: What they do with long documents.
+        memory: Shared with other contestants where they are the same models.
 
     Raises:
         RerankError: If one of them cannot be found or is broken.
     """
-    labels = short_names(names)
+    memory = memory or LastModel()
     return [
-        _contestant(label, replace(loading, model=name), on_overflow) for label, name in zip(labels, names, strict=True)
+        _contestant(label, replace(loading, model=name), on_overflow, memory)
+        for label, name in zip(short_names(names), names, strict=True)
     ]
 
 
-def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tuple[Contestant, dict[str, Any]]:
+def _contestant(
+    label: str, loading: LoadOptions, on_overflow: OnOverflow, memory: LastModel
+) -> tuple[Contestant, dict[str, Any]]:
     from crossrank.evaluation.grid import Contestant
     from crossrank.inference.selection import choose_engine
     from crossrank.models.settings import SETTINGS_FILE
@@ -246,13 +272,10 @@ def _contestant(label: str, loading: LoadOptions, on_overflow: OnOverflow) -> tu
         path for path in checkpoint.folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE
     )
     stated = checkpoint.settings.model_dump(mode="json", exclude={"calibration", "fusion", "activation", "provenance"})
-    loaded: list[Scorer | Ranker] = []
 
     def load() -> Scorer | Ranker:
-        if not loaded:
-            reranker = loading.load()
-            loaded.append(Chunking(reranker) if on_overflow is OnOverflow.chunk else reranker)
-        return loaded[0]
+        reranker = memory.load(loading)
+        return reranker if on_overflow is OnOverflow.truncate else WithOverflow(reranker, on_overflow)
 
     fusion = checkpoint.settings.fusion
     contestant = Contestant(

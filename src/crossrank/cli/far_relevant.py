@@ -12,6 +12,7 @@ import typer
 from crossrank.cli.evaluation_inputs import (
     FirstStageOption,
     FirstStageOptions,
+    LastModel,
     RestartRunsOption,
     RunOption,
     SplitOption,
@@ -81,8 +82,9 @@ def far_relevant(
     loading = LoadOptions(None, revision, backend, device, dtype, max_length, num_threads, label, family)
     stage_options = FirstStageOptions(run, first_stage, candidates)
     stage_options.check()
+    memory = LastModel()
     contestants = {
-        mode: open_contestants([model or _default_model()], loading, mode)[0][0]
+        mode: open_contestants([model or _default_model()], loading, mode, memory=memory)[0][0]
         for mode in (OnOverflow.truncate, OnOverflow.chunk)
     }
     output.mkdir(parents=True, exist_ok=True)
