@@ -239,8 +239,13 @@ def _report(evaluated: Sequence[Evaluated], models: dict[str, dict[str, Any]], o
     cells = correct_over_datasets([each.cell for each in evaluated])
     summaries = _summaries(cells, evaluated, options.suite)
     write_report(output, cells, models, more_tables=summaries, command=shlex.join(["crossrank", *sys.argv[1:]]))
+    whole = output / "run.trec.gz"
     if len(evaluated) == 1:
-        copyfile(evaluated[0].stored.path, output / "run.trec.gz")
+        part = whole.with_name(f".{whole.name}.part")
+        copyfile(evaluated[0].stored.path, part)
+        part.replace(whole)
+    else:
+        whole.unlink(missing_ok=True)  # of an earlier evaluation in this folder
     for group in by_model(cells).values():
         for table in (main_table(group), fusion_table(group), oracle_table(group), conditions_table(group)):
             if table:
