@@ -1,4 +1,3 @@
-"""The command line's front door: every command is a file of this folder."""
 """The command line's front door: every command by its name."""
 
 from __future__ import annotations
