@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DATA = "Data"
 CANDIDATES = "Candidates"
 DEFAULT_DEPTH = 100
+# Columns of a report table that is not drawn on a terminal.
+REPORT_WIDTH = 160
 
 SplitOption = Annotated[
     str | None, typer.Option(help="Of the judgements; test, else dev, if left out.", rich_help_panel=DATA)
@@ -76,10 +78,12 @@ def print_report_table(table: Table) -> None:
         title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for i, column in enumerate(table.columns):
-        drawn.add_column(Text(column), justify="right" if table.is_numeric(i) else "left", overflow="fold")
+        is_numeric = table.is_numeric(i)
+        justify: Literal["left", "right"] = "right" if is_numeric else "left"
+        drawn.add_column(Text(column), justify=justify, overflow="fold", no_wrap=is_numeric)
     for row in table.rows:
         drawn.add_row(*map(Text, row))
-    print_drawn(drawn)
+    print_drawn(drawn, width_elsewhere=REPORT_WIDTH)
     if table.note:
         print_drawn(Text(table.note + "\n"))
 

@@ -61,12 +61,12 @@ def print_json_lines(values: Iterable[Any]) -> None:
         sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def print_drawn(drawable: Any) -> None:
+def print_drawn(drawable: Any, *, width_elsewhere: int = WIDTH_ELSEWHERE) -> None:
     """Print something that rich can draw, as wide as the terminal."""
     from rich.console import Console
 
     prepare_stdout()
-    Console(file=sys.stdout, width=None if is_terminal(sys.stdout) else WIDTH_ELSEWHERE).print(drawable)
+    Console(file=sys.stdout, width=None if is_terminal(sys.stdout) else width_elsewhere).print(drawable)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, show_header: bool = True) -> None:

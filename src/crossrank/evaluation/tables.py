@@ -54,9 +54,11 @@ def _note(cells: Sequence[Cell]) -> str:
     if len(cells) == 1 and samples:
         sampled = f"A sample of {len(cells[0].queries)} of {cells[0].num_queries_of_set} queries. "
     holm = ", corrected over the data sets (Holm)" if len(cells) > 1 else ""
+    stages = ", ".join(dict.fromkeys(cell.first_stage for cell in cells))
     return (
-        f"{sampled}Every judged query counts, one without candidates as 0; relevant documents that the first stage did "
-        f"not find are misses. Interval: bootstrap over queries. p: paired randomisation test{holm}."
+        f"First stage, not reranked: {stages}. {sampled}Every judged query counts, one without candidates as 0; "
+        "relevant documents that the first stage did not find are misses. Interval: bootstrap over queries. p: paired "
+        f"randomisation test{holm}."
     )
 
 
@@ -77,7 +79,7 @@ def system_columns(cells: Sequence[Cell]) -> list[tuple[str, str, list[Cell]]]:
 def _system_name(system: str, cell: Cell) -> str:
     names = {
         BM25: "BM25",
-        FIRST_STAGE: f"{'BM25' if cell.first_stage == BM25 else cell.first_stage} (no reranking)",
+        FIRST_STAGE: "BM25 (no reranking)" if cell.first_stage == BM25 else "no reranking",
         RERANKED: "reranked",
         CEILING: "ceiling",
         ORACLE: "positives added (optimistic)",
