@@ -6,6 +6,7 @@ RerankError
 ├── CheckpointError (ValueError)   a checkpoint that is broken, incomplete or unsafe
 │   └── UnsupportedModel           a readable checkpoint of a kind that crossrank cannot score
 ├── NumericalError (ArithmeticError)  a score that is NaN or infinite: names the pair
+├── WorkerError (RuntimeError)     another process of a run has died
 └── MissingExtra (ImportError)     an optional dependency is not installed: names the pip line
 """
 
@@ -49,6 +50,10 @@ class UnsupportedModel(CheckpointError):
 
 class NumericalError(RerankError, ArithmeticError):
     """A model gave NaN or infinity for a pair."""
+
+
+class WorkerError(RerankError, RuntimeError):
+    """Another process, on which this one depends, has died."""
 
 
 class MissingExtra(RerankError, ImportError):

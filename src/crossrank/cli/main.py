@@ -1,4 +1,5 @@
 """The command line's front door: every command by its name."""
+"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`, `data`, `train`."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from crossrank.cli.info import info
 from crossrank.cli.label import label
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
+from crossrank.cli.train import train
 
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
@@ -49,5 +51,6 @@ app.command()(far_relevant)
 app.command()(models)
 app.command()(info)
 app.command()(export)
+app.command()(train)
 app.add_typer(data, name="data")
 app.add_typer(label, name="label")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InputError, UnsupportedModel
 from crossrank.models.hub import TOKENIZER_FILES
 from crossrank.models.json_files import read_json_object
+from crossrank.models.lora_base import ADAPTER_CONFIG
 from crossrank.models.published_layout import is_bidirectional, publish
 from crossrank.models.settings import CheckpointSettings, write_settings
 from crossrank.models.weights import quiet_transformers
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from crossrank.models.checkpoint import Checkpoint
@@ -28,20 +32,27 @@ _ACTIVATION_NAMES = {
 
 
 def save_checkpoint(
-    folder: Path, *, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Path, settings: CheckpointSettings
+    folder: Path,
+    *,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase | Path,
+    settings: CheckpointSettings,
+    state_dict: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a sequence classifier, its tokenizer and `crossrank.json` into a folder, and return the folder.
 
     Everything is written beside the folder first and moved there in one step; an older checkpoint in its place is
     replaced. `activation` and `max_length` are also written where sentence-transformers looks for them; a prompt or a
     temperature of `crossrank.json` is known to crossrank alone. A bidirectional decoder is written in its published
-    layout (`published_layout.py`).
+    layout (`published_layout.py`). Of a model that wears an adapter of peft, the adapter and the scoring head are
+    written, and the `config.json` of the whole.
 
     Args:
         folder: What is written.
         model: Its weights.
         tokenizer: Of transformers, or a folder whose tokenizer files are copied as they are.
         settings: `crossrank.json`.
+        state_dict: The weights, where those of the model are shards.
 
     Raises:
         InputError: If the folder holds something other than a checkpoint.
@@ -52,10 +63,13 @@ def save_checkpoint(
     fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{part}") for part in ("new", "old"))
     try:
         with quiet_transformers():
-            model.save_pretrained(fresh)
+            model.save_pretrained(str(fresh), state_dict=state_dict)
         _save_tokenizer(fresh, tokenizer)
         if is_bidirectional(model):
             settings = publish(fresh, model, settings)
+        elif (fresh / ADAPTER_CONFIG).is_file():
+            model.config.save_pretrained(fresh)
+            (fresh / "README.md").unlink(missing_ok=True)  # an empty form of peft
         write_settings(fresh, settings)
         if settings.activation is not None and not is_bidirectional(model):
             named = {"sentence_transformers": {"activation_fn": _ACTIVATION_NAMES[settings.activation]}}

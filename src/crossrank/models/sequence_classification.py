@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from crossrank.models.adapters import is_adapter, load_adapted
 from crossrank.models.checkpoint import Checkpoint
 from crossrank.models.weights import fill_model, load_config, load_pretrained
 
@@ -32,8 +33,12 @@ class Float32Linear(nn.Linear):
             return F.linear(input.float(), self.weight.float(), None if self.bias is None else self.bias.float())
 
 
-def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
+def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype | str) -> PreTrainedModel:
     """Load the transformers model of a checkpoint, with a head that gives float32 logits `(B, L)`.
+
+    Args:
+        checkpoint: Its own weights, or those of a model and of an adapter on it, which are merged.
+        dtype: Of the weights in memory; `"auto"` keeps the file's.
 
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model.
@@ -43,8 +48,10 @@ def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype) -> P
 
         return _with_float32_head(load_renamed(checkpoint, dtype=dtype), checkpoint)
     folder = checkpoint.transformer_folder
+    if is_adapter(folder):
+        return with_float32_head(load_adapted(checkpoint, dtype=dtype), checkpoint.num_labels)
     model = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype, where=checkpoint.name)
-    return _with_float32_head(model, checkpoint)
+    return with_float32_head(model, checkpoint.num_labels)
 
 
 def fill_sequence_classifier(
@@ -62,11 +69,12 @@ def fill_sequence_classifier(
     """
     config = load_config(checkpoint.transformer_folder, checkpoint.name)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    return _with_float32_head(fill_model(model, tensors, where=checkpoint.name).to(dtype), checkpoint)
+    return with_float32_head(fill_model(model, tensors, where=checkpoint.name).to(dtype), checkpoint.num_labels)
 
 
-def _with_float32_head(model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
+def with_float32_head(model: PreTrainedModel, num_labels: int) -> PreTrainedModel:
+    """Let the last layer of a classifier compute in float32, in place, and return the classifier."""
     last = [module for module in model.classifier.modules() if isinstance(module, nn.Linear)][-1]
-    assert last.out_features == checkpoint.num_labels, f"the head of {checkpoint.family.name} does not stand last"
+    assert last.out_features == num_labels, f"the head of {type(model).__name__} does not stand last"
     last.__class__ = Float32Linear
     return model

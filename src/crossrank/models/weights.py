@@ -47,6 +47,10 @@ def find_weight_files(folder: Path) -> tuple[Path, ...]:
             "transformers.AutoModelForSequenceClassification.from_pretrained(FOLDER).save_pretrained(FOLDER), for a "
             "language model with AutoModelForCausalLM or AutoModelForSeq2SeqLM"
         )
+    elif (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder}: an adapter without the model that it belongs to; merge them first: crossrank export --merge"
+        )
     else:
         raise CheckpointError(f"{folder}: no weights: model.safetensors is missing; download or copy it again")
     for file in files:
@@ -146,6 +150,53 @@ def load_from_tensors(
     _check_report(model, report, where, "")
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def load_with_fresh_head(
+    folder: Path, *, dtype: torch.dtype | str, where: str, config: Any = None
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load the body of a model under a scoring head of one label; what the file lacks of the head starts at random.
+
+    Args:
+        folder: Holds `config.json` and the weights of any model with this body.
+        dtype: Of the weights in memory; `"auto"` keeps the file's.
+        where: The checkpoint, for errors.
+        config: Instead of the folder's own with one label.
+
+    Returns:
+        The model, in evaluation mode, and the names of the weights that started at random.
+
+    Raises:
+        CheckpointError: If weights of the body are missing or damaged.
+        UnsupportedModel: If transformers has no sequence classifier with this body.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    find_weight_files(folder)
+    if config is None:
+        config = load_config(folder, where)
+        config.id2label, config.label2id = {0: "LABEL_0"}, {"LABEL_0": 0}
+    with quiet_transformers():
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except ValueError as error:
+            raise UnsupportedModel(f"{where}: no scoring head fits a {config.model_type} model ({error})") from None
+    fresh = sorted({*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])})
+    body = [key for key in fresh if not _is_head(key, model)]
+    if body:
+        raise CheckpointError(f"{where}: weights of the body are missing ({len(body)}): {_listed(body)}")
+    model.config.architectures = [type(model).__name__]
+    loaded: PreTrainedModel = model.eval()
+    return loaded, fresh
 
 
 def fill_model(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], *, where: str) -> PreTrainedModel:

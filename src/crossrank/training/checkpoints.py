@@ -1,0 +1,151 @@
+"""The checkpoints of a run: each complete when it appears, old ones dropped, the best one found again.
+
+OUTPUT/
+  recipe.yaml        the resolved recipe
+  log.jsonl          a line for every log entry and evaluation
+  checkpoint-500/    weights, tokenizer, crossrank.json, and what --resume needs
+  model/             the result: the best checkpoint, or the average of the last ones
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrank.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The mean of the measure over all dev sets, in the Trainer's log.
+DEV_MEAN = "dev_mean"
+# What only resuming needs.
+_TRAINER_FILES = ("trainer_state.json", "optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "pytorch_model_fsdp*")
+
+
+class CheckpointFolder:
+    """The output folder of a run.
+
+    Args:
+        output: The folder.
+        keep: How many of the last checkpoints stay, besides the best.
+    """
+
+    def __init__(self, output: Path, *, keep: int) -> None:
+        self.output = output
+        self._keep = keep
+
+    def path(self, step: int) -> Path:
+        """Return where the checkpoint of a step lies."""
+        return self.output / f"checkpoint-{step}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints that are there, ascending."""
+        names = (path.name.removeprefix("checkpoint-") for path in self.output.glob("checkpoint-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def describe_last(self) -> str:
+        """Return a clause for errors: where the last checkpoint is."""
+        steps = self.steps()
+        if not steps:
+            return "no checkpoint was saved yet"
+        return f"the last whole checkpoint is {self.path(steps[-1])}; --resume continues from it"
+
+    @contextmanager
+    def appearing(self, step: int, accelerator: Any) -> Iterator[Path]:
+        """Give every process a folder to write into, which becomes the checkpoint of the step at the end.
+
+        Raises:
+            CheckpointError: If it cannot be written; nothing of it stays.
+        """
+        from safetensors import SafetensorError
+
+        target = self.path(step)
+        fresh = self.output / f".{target.name}.saving"
+        if accelerator.is_main_process:
+            shutil.rmtree(fresh, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        try:
+            yield fresh
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                shutil.rmtree(target, ignore_errors=True)
+                fresh.rename(target)
+            accelerator.wait_for_everyone()
+        # torch and safetensors have errors of their own for a disk that is full.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{target} could not be saved ({reason}): {self.describe_last()}") from error
+
+    def drop_old(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Delete all checkpoints but the last ones and the best."""
+        kept = {*self.steps()[-self._keep :], best_step(history)}
+        for step in self.steps():
+            if step not in kept:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+
+def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the step whose evaluation was the best, the earliest of equal ones; None without evaluations.
+
+    An evaluation before the first update has no checkpoint and does not count.
+
+    Args:
+        history: The Trainer's log.
+    """
+    evaluations = [entry for entry in history if DEV_MEAN in entry and entry["step"] > 0]
+    return max(evaluations, key=lambda entry: entry[DEV_MEAN])["step"] if evaluations else None
+
+
+def evaluations_since_best(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many evaluations in a row were no better than the best before them."""
+    best = best_step(history)
+    return sum(1 for entry in history if DEV_MEAN in entry and best is not None and entry["step"] > best)
+
+
+def average_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
+    """Return the mean of the weights of several checkpoints of one run.
+
+    Source: Izmailov et al., "Averaging weights leads to wider optima and better generalization" (2018).
+    """
+    states = [read_weights(folder) for folder in folders]
+    return {
+        name: sum((state[name].double() for state in states), start=0 * tensor.double())
+        .div(len(states))
+        .to(tensor.dtype)
+        for name, tensor in states[0].items()
+    }
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint: of the whole model, or of its adapter."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(file)
+    return tensors
+
+
+def publish(checkpoint: Path, target: Path) -> None:
+    """Put a checkpoint in its final place, without what only resuming needs and without copying weights.
+
+    An older result in that place is replaced in one step.
+    """
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(checkpoint, fresh, ignore=shutil.ignore_patterns(*_TRAINER_FILES), copy_function=_link_or_copy)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,338 @@
+"""A training run from its recipe to its result."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from transformers import PrinterCallback, TrainingArguments, set_seed
+
+from crossrank.data.groups.build import OpenedGroups, cache_folder, open_groups, open_store
+from crossrank.data.groups.config import DataConfig
+from crossrank.errors import InputError, WorkerError
+from crossrank.models.saving import save_checkpoint
+from crossrank.models.settings import CheckpointSettings
+from crossrank.training.arguments import count_steps, training_arguments, trains_on_cpu
+from crossrank.training.base import Restore, find_base
+from crossrank.training.batches import Collator, GroupDataset, GroupOrder
+from crossrank.training.callbacks import Interruption, JsonLinesLog, Schedule
+from crossrank.training.checkpoints import DEV_MEAN, CheckpointFolder, average_weights, best_step, publish, read_weights
+from crossrank.training.config import RECIPE_FILE, Recipe, recipe_to_yaml
+from crossrank.training.development import DevelopmentRanking, DevSet, Measure
+from crossrank.training.lora import add_adapter
+from crossrank.training.model import Trainee, load_trainee
+from crossrank.training.scorer import BlockScorer
+from crossrank.training.trainer import GroupLoss, GroupTrainer
+
+# Tokens of one padded block: on a CPU what its caches hold, elsewhere enough to fill the device.
+_CPU_BUDGET, _DEVICE_BUDGET = 1024, 32768
+# What must not change when a run is resumed, or its steps would not follow from each other.
+_FIXED = (("model",), ("loss",), ("lora",), ("training", "global_batch_size"), ("training", "seed"))
+# What torch says when a process that it talks to is gone.
+_DEATHS = ("Connection closed by peer", "Connection reset by peer", "DataLoader worker", "Broken pipe")
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a run ended.
+
+    Attributes:
+        model: The folder of the result, or None where the run was interrupted.
+        step: Updates done.
+        best_step: The checkpoint that became the result, or None where it is an average.
+        metrics: The evaluation of the result: the measure on each dev set, and the mean; empty without dev sets.
+        interrupted: The signal that ended it, or None.
+    """
+
+    model: Path | None
+    step: int
+    best_step: int | None
+    metrics: dict[str, float]
+    interrupted: signal.Signals | None
+
+
+def train(
+    recipe: Recipe,
+    *,
+    measure: Measure,
+    resume: bool = False,
+    restore: Restore | None = None,
+    callbacks: Sequence[Any] = (),
+) -> TrainingReport:
+    """Train a reranker, alone or as one of the processes that torchrun has started.
+
+    Args:
+        recipe: What to do.
+        measure: Qrels and a run to the number that `evaluation.measure` names.
+        resume: Go on from the last checkpoint in the output folder; start where there is none.
+        restore: Writes the weights of a model that is there in the CPU form alone, so that it can be trained.
+        callbacks: Further callbacks of transformers' Trainer.
+
+    Raises:
+        InputError: If the recipe does not fit the data, the model or the machine.
+        DataError: If the data cannot be read or is wrong.
+        CheckpointError: If the model cannot be loaded, or a checkpoint cannot be written.
+        NumericalError: If the loss is NaN or infinite.
+        WorkerError: If another process of the run died.
+    """
+    checkpoints = CheckpointFolder(Path(recipe.output), keep=recipe.checkpoints.keep)
+    start = _find_start(recipe, checkpoints, resume=resume)
+    opened = open_groups(recipe.data)
+    num_steps = count_steps(recipe.training, len(opened.train))
+    evaluate_first = opened.dev is not None and recipe.evaluation.at_start and start is None
+    arguments = training_arguments(recipe, num_steps=num_steps, evaluate_first=evaluate_first)
+    interruption = Interruption()
+    try:
+        run = _Run.prepare(recipe, opened, arguments, checkpoints, measure, restore, [interruption, *callbacks])
+        run.trainer.train(resume_from_checkpoint=start and str(start))
+        if interruption.received is not None:
+            return TrainingReport(None, run.trainer.state.global_step, None, {}, interruption.received)
+        return run.finish()
+    except (RuntimeError, ConnectionError) as error:
+        if isinstance(error, ConnectionError) or any(words in str(error) for words in _DEATHS):
+            raise WorkerError(f"another process of this run died: {checkpoints.describe_last()}") from error
+        raise
+    finally:
+        interruption.restore()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that a run needs once its processes have met."""
+
+    recipe: Recipe
+    trainee: Trainee
+    model: Any
+    trainer: GroupTrainer
+    checkpoints: CheckpointFolder
+    has_dev: bool
+
+    @classmethod
+    def prepare(
+        cls,
+        recipe: Recipe,
+        opened: OpenedGroups,
+        arguments: TrainingArguments,
+        checkpoints: CheckpointFolder,
+        measure: Measure,
+        restore: Restore | None,
+        callbacks: list[Any],
+    ) -> _Run:
+        with arguments.main_process_first(desc="base model"):
+            checkpoints.output.mkdir(parents=True, exist_ok=True)
+            base = find_base(recipe.model, checkpoints.output / "base", groups=opened.train, restore=restore)
+        set_seed(recipe.training.seed)
+        trainee, model = _load(recipe, base)
+        collator = _make_collator(recipe, trainee)
+        num_groups, section = len(opened.train), recipe.training
+        dev_sets = _dev_sets(recipe.data, opened)
+        evaluation = recipe.evaluation
+        ranking = DevelopmentRanking(dev_sets, measure=measure, measure_name=evaluation.measure, collator=collator)
+        schedule = Schedule(
+            evaluate_every=evaluation.every_steps if dev_sets else None,
+            save_every=recipe.checkpoints.every_steps,
+            patience=evaluation.patience,
+        )
+        order = GroupOrder(
+            opened.train,
+            num_steps=arguments.max_steps,
+            batch_size=section.global_batch_size,
+            seed=section.seed,
+            sort_by_length=section.global_batch_size > section.local_batch_size,
+        )
+        saver = _Saver(recipe, trainee, model)
+        trainer = GroupTrainer(
+            scorer=BlockScorer(model, temperature=trainee.checkpoint.settings.temperature),
+            args=arguments,
+            dataset=GroupDataset(opened.train, num_items=len(order)),
+            order=order,
+            collator=collator,
+            loss=GroupLoss(recipe.loss.name, recipe.loss.model_dump(exclude={"name"})),
+            num_groups=num_groups,
+            checkpoints=checkpoints,
+            save_model=saver.save,
+            load_model=saver.load,
+            evaluate=ranking if dev_sets else None,
+            callbacks=[schedule, JsonLinesLog(checkpoints.output / "log.jsonl"), *callbacks],
+            head=_head_modules(model),
+            head_learning_rate=section.head_learning_rate,
+        )
+        saver.trainer = trainer
+        trainer.remove_callback(PrinterCallback)
+        if arguments.should_save:
+            (checkpoints.output / RECIPE_FILE).write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        return cls(recipe, trainee, model, trainer, checkpoints, bool(dev_sets))
+
+    def finish(self) -> TrainingReport:
+        """Put the best checkpoint, or the average of the last ones, in its final place."""
+        trainer, target = self.trainer, self.checkpoints.output / "model"
+        history = trainer.state.log_history
+        step = best_step(history) or self.checkpoints.steps()[-1]
+        metrics = _metrics_of(history, step)
+        average = self._average(metrics)
+        if trainer.is_world_process_zero():
+            publish(self.checkpoints.path(step) if average is None else self.checkpoints.output / "average", target)
+        trainer.accelerator.wait_for_everyone()
+        chosen = step if average is None else None
+        return TrainingReport(target, trainer.state.global_step, chosen, metrics if average is None else average, None)
+
+    def _average(self, best: dict[str, float]) -> dict[str, float] | None:
+        """Average the last checkpoints; return the evaluation of the average if it is better than the best one."""
+        count = self.recipe.checkpoints.average_last
+        steps = self.checkpoints.steps()[-count:]
+        if count < 2 or len(steps) < 2:
+            return None
+        _load_tensors(self.model, average_weights([self.checkpoints.path(step) for step in steps]))
+        metrics = self.trainer.evaluate() if self.has_dev else {}
+        if metrics and metrics[DEV_MEAN] <= best[DEV_MEAN]:
+            return None
+        if self.trainer.args.should_save:
+            _Saver(self.recipe, self.trainee, self.model, self.trainer).save(self.checkpoints.output / "average", None)
+        return metrics
+
+
+@dataclass
+class _Saver:
+    """Writes and reads the model inside a checkpoint."""
+
+    recipe: Recipe
+    trainee: Trainee
+    model: Any
+    trainer: GroupTrainer | None = None
+
+    def save(self, folder: Path, state_dict: dict[str, Tensor] | None) -> None:
+        history = self.trainer.state.log_history if self.trainer else []
+        step = self.trainer.state.global_step if self.trainer else 0
+        settings = _settings(self.recipe, self.trainee, _metrics_of(history, step), step)
+        save_checkpoint(
+            folder,
+            model=self.model,
+            tokenizer=self.trainee.tokenizer_folder,
+            settings=settings,
+            state_dict=state_dict,
+        )
+        (folder / RECIPE_FILE).write_text(recipe_to_yaml(self.recipe), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        _load_tensors(self.model, read_weights(folder))
+
+
+def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
+    """Return the model of the recipe, and what is trained of it: itself, or with an adapter."""
+    section, lora = recipe.model.model_copy(update={"name": base}), recipe.lora
+    # A frozen body keeps the precision of its file; shards must have one precision.
+    dtype = "auto" if lora is not None and recipe.training.sharding == "none" else torch.float32
+    trainee = load_trainee(section, seed=recipe.training.seed, dtype=dtype, on_cpu=trains_on_cpu())
+    model: Any = trainee.model
+    if lora is not None:
+        model = add_adapter(model, lora, fresh=trainee.fresh, base=base, revision=section.revision)
+    if recipe.training.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if recipe.training.compile:
+        model.compile(dynamic=True)
+    return trainee, model
+
+
+def _make_collator(recipe: Recipe, trainee: Trainee) -> Collator:
+    budget = recipe.training.budget_tokens or (_CPU_BUDGET if trains_on_cpu() else _DEVICE_BUDGET)
+    return Collator(
+        encoder=trainee.encoder,
+        pad_token_id=trainee.checkpoint.pad_token_id,
+        uses_segments=trainee.checkpoint.uses_segments,
+        # Sharded weights are gathered in every forward pass, so all processes must make as many: one.
+        budget_tokens=None if recipe.training.sharding == "fsdp2" else budget,
+        loss=recipe.loss.name,
+    )
+
+
+def _dev_sets(config: DataConfig, opened: OpenedGroups) -> list[DevSet]:
+    """Return the groups of each dev source, whose groups stand one source behind the other."""
+    if opened.dev is None:
+        return []
+    dev_sets: list[DevSet] = []
+    start = 0
+    for source in config.dev:
+        count = len(open_store(source, cache_folder(config)))
+        count = min(count, source.num_samples or count)
+        groups = [opened.dev.full(index) for index in range(start, start + count)]
+        name = Path(source.path).name.partition(".")[0] or source.path
+        taken = [dev_set.name for dev_set in dev_sets]
+        dev_sets.append(DevSet(name if name not in taken else f"{name}-{len(taken)}", groups))
+        start += count
+    return dev_sets
+
+
+def _head_modules(model: Any) -> list[nn.Module]:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return [module for name, module in inner.named_children() if name != inner.base_model_prefix]
+
+
+def _load_tensors(model: Any, tensors: dict[str, Tensor]) -> None:
+    if hasattr(model, "peft_config"):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, tensors)
+    else:
+        model.load_state_dict(tensors)
+
+
+def _settings(recipe: Recipe, trainee: Trainee, metrics: dict[str, float], step: int) -> CheckpointSettings:
+    """Return `crossrank.json`: what belonged to the old weights (calibration, fusion, the CPU form) is gone."""
+    provenance = {
+        "crossrank": importlib.metadata.version("crossrank"),
+        "base": recipe.model.name,
+        "revision": recipe.model.revision,
+        "data": [source.path for source in recipe.data.train],
+        "loss": recipe.loss.model_dump(),
+        "step": step,
+        "metrics": metrics,
+    }
+    return trainee.checkpoint.settings.model_copy(
+        update={
+            "untrained_head": False,
+            "max_length": trainee.checkpoint.max_length,
+            # Only the pointwise loss makes the sigmoid of a score a probability.
+            "activation": "sigmoid" if recipe.loss.name == "binary_cross_entropy" else "identity",
+            "calibration": None,
+            "fusion": None,
+            "cpu": None,
+            "provenance": provenance,
+        }
+    )
+
+
+def _metrics_of(history: Sequence[dict[str, Any]], step: int) -> dict[str, float]:
+    entries = [entry for entry in history if DEV_MEAN in entry and entry["step"] == step]
+    return {key: value for entry in entries for key, value in entry.items() if key.startswith("dev_")}
+
+
+def _find_start(recipe: Recipe, checkpoints: CheckpointFolder, *, resume: bool) -> Path | None:
+    """Return the checkpoint to go on from, or None to start.
+
+    Raises:
+        InputError: If there are checkpoints but the run is not to be resumed, or it was another run's.
+    """
+    steps = checkpoints.steps()
+    if not steps:
+        return None
+    last = checkpoints.path(steps[-1])
+    if not resume:
+        raise InputError(
+            f"{checkpoints.output} holds a run up to {last.name}: continue it with --resume, or give another"
+        )
+    before = yaml.safe_load((last / RECIPE_FILE).read_text(encoding="utf-8"))
+    now = yaml.safe_load(recipe_to_yaml(recipe))
+    for path in _FIXED:
+        old, new = before, now
+        for key in path:
+            old, new = old.get(key), new.get(key)
+        if old != new:
+            raise InputError(f"{last} was trained with {'.'.join(path)} {old}, not {new}: resume with the same recipe")
+    return last

@@ -1,0 +1,55 @@
+"""Blocks of tokens to scores, with gradients.
+
+Shape letters: `P` pairs, `B` pairs of a block, `T` tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class BlockScorer(nn.Module):
+    """The module that is trained: scores all blocks of a micro-batch in one forward pass.
+
+    One pass for the wrappers of torch (DDP, FSDP2) and for autocast, however many blocks there are inside.
+
+    Args:
+        model: A sequence classifier with one label.
+        temperature: Of the checkpoint: scores are logits divided by it.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+
+    def forward(self, blocks: Sequence[dict[str, Tensor]], order: Tensor) -> Tensor:
+        """Return the scores of all pairs, float32 `(P,)`.
+
+        Args:
+            blocks: The inputs of the model, `(B, T)` each.
+            order: The place of each pair in the concatenation of the blocks, int64 `(P,)`.
+        """
+        scores = [self.model(**block).logits.view(-1).float() for block in blocks]
+        return torch.cat(scores)[order] / self.temperature
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the model inside, for the trainer's loggers."""
+        return self.model.config
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """The layers that FSDP2 shards one by one."""
+        return self.model._no_split_modules
+
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Compute the activations of the model twice instead of keeping them."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
