@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# What peft saves whole of every sequence classifier.
+_PEFT_HEADS = ("classifier", "score")
+
+
 def add_adapter(
     model: PreTrainedModel, section: LoraSection, *, fresh: Sequence[str], base: str, revision: str | None
 ) -> PeftModel:
@@ -36,7 +40,8 @@ def add_adapter(
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    whole = sorted({*_head_modules(model), *(name.rpartition(".")[0] for name in fresh)})
+    modules = {*_head_modules(model), *(name.rpartition(".")[0] for name in fresh)}
+    whole = sorted(name for name in modules if not any(name.startswith(f"{other}.") for other in modules))
     inside = re.compile("|".join(rf"(.*\.)?{re.escape(name)}(\..*)?" for name in whole))
     layers = [
         name
@@ -44,9 +49,8 @@ def add_adapter(
         if isinstance(module, nn.Linear) and not inside.fullmatch(name) and _is_target(name, section.targets)
     ]
     if not layers:
-        known = sorted(
-            {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        )
+        linears = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+        known = sorted({name.rpartition(".")[2] for name in linears if not inside.fullmatch(name)})
         raise InputError(f"lora.targets {section.targets} match no linear layer; there are {', '.join(known)}")
     everything = section.targets == "all-linear"
     targets = sorted({name.rpartition(".")[2] for name in layers}) if everything else list(section.targets)
@@ -57,7 +61,7 @@ def add_adapter(
         lora_dropout=section.dropout,
         target_modules=targets,
         exclude_modules=inside.pattern,
-        modules_to_save=whole,
+        modules_to_save=[name for name in whole if name not in _PEFT_HEADS],
         revision=revision,
     )
     adapted: PeftModel = get_peft_model(model, config)

@@ -232,7 +232,8 @@ def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
     trainee = load_trainee(section, seed=recipe.training.seed, dtype=dtype, on_cpu=trains_on_cpu())
     model: Any = trainee.model
     if lora is not None:
-        model = add_adapter(model, lora, fresh=trainee.fresh, base=base, revision=section.revision)
+        place = str(Path(base).resolve()) if Path(base).is_dir() else base
+        model = add_adapter(model, lora, fresh=trainee.fresh, base=place, revision=section.revision)
     if recipe.training.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.training.compile:
