@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.training.conftest import losses_of, ndcg
 from typer.testing import CliRunner
 
 from crossrank import Reranker
@@ -16,7 +17,6 @@ from crossrank.errors import CheckpointError, InputError
 from crossrank.training.config import parse_recipe
 from crossrank.training.run import train
 from crossrank.training.trainer import GroupTrainer
-from tests.training.conftest import losses_of, ndcg
 
 PAIRS = [("mars planet", "bread red sky mars"), ("mars planet", "oven yeast"), ("reset page", "account password bread")]
 TRAINING = {"max_steps": 4, "learning_rate": 1e-2, "head_learning_rate": 1e-2}
