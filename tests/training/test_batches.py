@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_blocks_are_the_cheapest_ones() -> None:
 
     def cost(cuts: list[int]) -> int:
         ends = [0, *cuts, len(lengths)]
-        sizes = [widths[a] * (b - a) for a, b in zip(ends, ends[1:], strict=False)]
+        sizes = [widths[a] * (b - a) for a, b in itertools.pairwise(ends)]
         return sum(sizes) + len(sizes) * (budget // 16) if all(size <= budget for size in sizes) else 10**9
 
     every = [[i + 1 for i in range(6) if bits >> i & 1] for bits in range(64)]
@@ -99,5 +100,5 @@ def test_the_batch_of_ragged_groups(tiny_checkpoint) -> None:
     pairs = [(group.query, document) for group in (long, short) for document in group.documents]
     assert counts.tolist() == load_encoder(checkpoint).encode(pairs).lengths.tolist()
     assert batch["num_tokens"] == counts.sum() <= batch["num_places"]
-    with pytest.raises(InputError, match="query 'b'.*every candidate is not relevant"):
+    with pytest.raises(InputError, match=r"query 'b'.*every candidate is not relevant"):
         collator([TrainingGroup("b", "q", (Document("x"), Document("y")), (0, 0))])
