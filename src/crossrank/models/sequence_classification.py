@@ -46,7 +46,8 @@ def load_sequence_classifier(checkpoint: Checkpoint, *, dtype: torch.dtype | str
     if checkpoint.family.layout == "renamed":
         from crossrank.models.key_renames import load_renamed
 
-        return _with_float32_head(load_renamed(checkpoint, dtype=dtype), checkpoint)
+        known = torch.float32 if isinstance(dtype, str) else dtype
+        return with_float32_head(load_renamed(checkpoint, dtype=known), checkpoint.num_labels)
     folder = checkpoint.transformer_folder
     if is_adapter(folder):
         return with_float32_head(load_adapted(checkpoint, dtype=dtype), checkpoint.num_labels)
