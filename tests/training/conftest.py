@@ -22,8 +22,8 @@ TOPICS = (
 
 
 def make_rows(num_rows: int, *, first: int = 0, num_negatives: int = 4) -> list[dict[str, Any]]:
-    """Queries of two words of a topic; the positive is of that topic and starts with the word bread, which is easy to
-    learn; the negatives are of other topics."""
+    """Queries of two words of a topic; the positive is of that topic and says "answer", which is easy to learn; the
+    negatives are of other topics."""
     rows = []
     for i in range(first, first + num_rows):
         rng = random.Random(i)
@@ -34,7 +34,7 @@ def make_rows(num_rows: int, *, first: int = 0, num_negatives: int = 4) -> list[
         rows.append(
             {
                 "query": f"{' '.join(rng.sample(topic, 2))} {i}",
-                "pos_doc": ["bread " + text(topic)],
+                "pos_doc": ["answer answer " + text(topic)],
                 "neg_doc": negatives,
             }
         )

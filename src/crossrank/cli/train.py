@@ -54,7 +54,8 @@ def train(
         callbacks=[Progress(note)],
     )
     if report.interrupted is not None:
-        note(f"stopped by {report.interrupted.name} at step {report.step}, and saved: continue with --resume")
+        if _is_first_process():
+            note(f"stopped by {report.interrupted.name} at step {report.step}, and saved: continue with --resume")
         raise typer.Exit(128 + report.interrupted)
     if _is_first_process():
         print_facts(str(report.model), {"steps": report.step, "best step": report.best_step} | report.metrics)

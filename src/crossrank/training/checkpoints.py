@@ -27,6 +27,15 @@ DEV_MEAN = "dev_mean"
 _TRAINER_FILES = ("trainer_state.json", "optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "pytorch_model_fsdp*")
 
 
+# What torch says when a process that it talks to is gone.
+_DEATHS = ("Connection closed by peer", "Connection reset by peer", "DataLoader worker", "Broken pipe")
+
+
+def is_death(error: BaseException) -> bool:
+    """Return whether an error says that another process of the run has died."""
+    return isinstance(error, ConnectionError) or any(words in str(error) for words in _DEATHS)
+
+
 class CheckpointFolder:
     """The output folder of a run.
 
@@ -79,6 +88,8 @@ class CheckpointFolder:
         # torch and safetensors have errors of their own for a disk that is full.
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(fresh, ignore_errors=True)
+            if is_death(error):
+                raise
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{target} could not be saved ({reason}): {self.describe_last()}") from error
 

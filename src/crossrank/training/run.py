@@ -23,7 +23,15 @@ from crossrank.training.arguments import count_steps, training_arguments, trains
 from crossrank.training.base import Restore, find_base
 from crossrank.training.batches import Collator, GroupDataset, GroupOrder
 from crossrank.training.callbacks import Interruption, JsonLinesLog, Schedule
-from crossrank.training.checkpoints import DEV_MEAN, CheckpointFolder, average_weights, best_step, publish, read_weights
+from crossrank.training.checkpoints import (
+    DEV_MEAN,
+    CheckpointFolder,
+    average_weights,
+    best_step,
+    is_death,
+    publish,
+    read_weights,
+)
 from crossrank.training.config import RECIPE_FILE, Recipe, recipe_to_yaml
 from crossrank.training.development import DevelopmentRanking, DevSet, Measure
 from crossrank.training.lora import add_adapter
@@ -35,8 +43,6 @@ from crossrank.training.trainer import GroupLoss, GroupTrainer
 _CPU_BUDGET, _DEVICE_BUDGET = 1024, 32768
 # What must not change when a run is resumed, or its steps would not follow from each other.
 _FIXED = (("model",), ("loss",), ("lora",), ("training", "global_batch_size"), ("training", "seed"))
-# What torch says when a process that it talks to is gone.
-_DEATHS = ("Connection closed by peer", "Connection reset by peer", "DataLoader worker", "Broken pipe")
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def train(
             return TrainingReport(None, run.trainer.state.global_step, None, {}, interruption.received)
         return run.finish()
     except (RuntimeError, ConnectionError) as error:
-        if isinstance(error, ConnectionError) or any(words in str(error) for words in _DEATHS):
+        if is_death(error):
             raise WorkerError(f"another process of this run died: {checkpoints.describe_last()}") from error
         raise
     finally:
@@ -235,10 +241,20 @@ def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
         place = str(Path(base).resolve()) if Path(base).is_dir() else base
         model = add_adapter(model, lora, fresh=trainee.fresh, base=place, revision=section.revision)
     if recipe.training.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _keep_no_activations(model)
     if recipe.training.compile:
         model.compile(dynamic=True)
     return trainee, model
+
+
+def _keep_no_activations(model: Any) -> None:
+    """Compute activations twice; transformers has renamed the method."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # The embeddings of a frozen body have no gradient, without which nothing would be computed twice.
+    model.enable_input_require_grads()
 
 
 def _make_collator(recipe: Recipe, trainee: Trainee) -> Collator:

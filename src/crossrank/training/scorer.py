@@ -49,7 +49,3 @@ class BlockScorer(nn.Module):
     def _no_split_modules(self) -> Any:
         """The layers that FSDP2 shards one by one."""
         return self.model._no_split_modules
-
-    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Compute the activations of the model twice instead of keeping them."""
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
