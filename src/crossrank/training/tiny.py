@@ -35,7 +35,7 @@ def build_tiny_model(name: str, folder: Path, groups: Groups) -> Path:
     kind = name.removeprefix(TINY)
     if kind not in ("bert", "modernbert", "llama"):
         raise InputError(f"model.name {name!r}: there are tiny:bert, tiny:modernbert and tiny:llama")
-    tokenizer = _train_tokenizer(groups, is_decoder=kind == "llama")
+    tokenizer = _train_tokenizer(groups, is_decoder=kind == "llama", has_segments=kind == "bert")
     set_seed(0)
     config: PretrainedConfig = _config(kind, tokenizer)
     AutoModel.from_config(config).save_pretrained(folder)
@@ -57,7 +57,7 @@ def _config(kind: str, tokenizer: PreTrainedTokenizerBase) -> Any:
     )
 
 
-def _train_tokenizer(groups: Groups, *, is_decoder: bool) -> PreTrainedTokenizerBase:
+def _train_tokenizer(groups: Groups, *, is_decoder: bool, has_segments: bool) -> PreTrainedTokenizerBase:
     """Train a byte-level BPE: with the frame of a text pair for encoders, with a first token alone for decoders."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -79,7 +79,12 @@ def _train_tokenizer(groups: Groups, *, is_decoder: bool) -> PreTrainedTokenizer
     tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
     roles = {"bos_token": _FIRST, "eos_token": _END} if is_decoder else {"cls_token": _FIRST, "sep_token": _END}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=_PAD, unk_token=_UNKNOWN, model_max_length=_POSITIONS, **roles
+        tokenizer_object=tokenizer,
+        pad_token=_PAD,
+        unk_token=_UNKNOWN,
+        model_max_length=_POSITIONS,
+        model_input_names=["input_ids", *["token_type_ids"] * has_segments, "attention_mask"],
+        **roles,
     )
 
 
