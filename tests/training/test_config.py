@@ -61,6 +61,7 @@ def test_the_resolved_recipe_says_the_same_and_everything(recipe_file: Path, tmp
         ("loss={name: listnet, temperature: 2}", "unknown key 'temperature'"),
         ("training.global_batch_size=many", "training.global_batch_size: "),
         ("training.learning_rate=0", "training.learning_rate: "),
+        ("checkpoints.average_last=1", "averages nothing"),
         ("checkpoints.average_last=5", "average_last=5 needs as many checkpoints, but keep=2"),
     ],
 )

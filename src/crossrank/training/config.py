@@ -194,6 +194,8 @@ class CheckpointSection(Section):
 
     @model_validator(mode="after")
     def _keep_what_is_averaged(self) -> CheckpointSection:
+        if self.average_last == 1:
+            raise ValueError("average_last=1 averages nothing: give 2 or more, or 0")
         if self.average_last > self.keep:
             raise ValueError(f"average_last={self.average_last} needs as many checkpoints, but keep={self.keep}")
         return self
@@ -225,6 +227,12 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
     checkpoints: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="after")
+    def _average_whole_weights(self) -> Recipe:
+        if self.training.sharding != "none" and self.checkpoints.average_last:
+            raise ValueError("checkpoints.average_last needs training.sharding: none")
+        return self
 
 
 def load_recipe(path: Path, *, overrides: Sequence[str] = (), smoke: bool = False) -> Recipe:
