@@ -1,5 +1,4 @@
 """The command line's front door: every command by its name."""
-"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`, `data`, `train`."""
 
 from __future__ import annotations
 
