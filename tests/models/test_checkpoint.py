@@ -253,3 +253,22 @@ def test_the_record_is_a_value(bert):
     checkpoint = open_checkpoint(bert)
     assert checkpoint == open_checkpoint(bert)
     assert replace(checkpoint, label=0) == checkpoint
+
+
+@pytest.mark.parametrize("names", [None, ["input_ids", "token_type_ids", "attention_mask"]])
+def test_a_generic_tokenizer_makes_segments_only_where_it_says_so(
+    names, tiny_checkpoint, tmp_path, hard_pairs, reference_logits
+):
+    from transformers import PreTrainedTokenizerFast
+
+    from crossrank import Reranker
+
+    folder = tmp_path / "generic"
+    shutil.copytree(tiny_checkpoint("bert"), folder)
+    names_said = {} if names is None else {"model_input_names": names}
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special, **names_said)
+    tokenizer.save_pretrained(folder)
+    assert open_checkpoint(folder).uses_segments == (names is not None)
+    scores = Reranker.load(folder, backend="torch").score(hard_pairs)
+    np.testing.assert_allclose(scores, reference_logits(folder, hard_pairs)[:, 0], atol=1e-4)

@@ -51,6 +51,7 @@ def train(
         measure=_measure(loaded.evaluation.measure),
         resume=resume,
         restore=restore_transformers,
+        first_stage=_bm25,
         callbacks=[Progress(note)],
     )
     if report.interrupted is not None:
@@ -83,6 +84,12 @@ def _measure(name: str) -> Any:
     except (ValueError, NameError):
         raise InputError(f"evaluation.measure {name!r} is none of ir-measures, such as nDCG@10 or RR@10") from None
     return lambda qrels, run: ir_measures.calc_aggregate([measure], qrels, run)[measure]
+
+
+def _bm25() -> Any:
+    from crossrank.retrieval.bm25 import BM25
+
+    return BM25()
 
 
 def _is_first_process() -> bool:

@@ -31,6 +31,8 @@ _OPENVINO_FILES = ("openvino/openvino_model.xml", "openvino_model.xml")
 # Tokenizers without a limit say so with a huge number.
 _SANE_MAX_LENGTH = 1_000_000
 _FALLBACK_MAX_LENGTH = 512
+# Tokenizer classes of transformers that make no segments unless `model_input_names` says so.
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 @dataclass(frozen=True)
@@ -446,7 +448,8 @@ def _whole_number(value: Any, default: int) -> int:
 
 def _uses_segments(family: Family, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
     """Whether transformers would hand `token_type_ids` to the model, and the model has more than one segment."""
-    inputs = tokenizer_config.get("model_input_names", ["token_type_ids"])
+    generic = tokenizer_config.get("tokenizer_class") in _GENERIC_TOKENIZERS
+    inputs = tokenizer_config.get("model_input_names", [] if generic else ["token_type_ids"])
     return family.reads_segments and "token_type_ids" in inputs and _whole_number(config.get("type_vocab_size"), 2) > 1
 
 

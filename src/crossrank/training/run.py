@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
+from crossrank.data.groups.beir_groups import FirstStage
 from crossrank.data.groups.build import OpenedGroups, cache_folder, open_groups, open_store
 from crossrank.data.groups.config import DataConfig
 from crossrank.errors import InputError, WorkerError
@@ -70,6 +71,7 @@ def train(
     measure: Measure,
     resume: bool = False,
     restore: Restore | None = None,
+    first_stage: Callable[[], FirstStage] | None = None,
     callbacks: Sequence[Any] = (),
 ) -> TrainingReport:
     """Train a reranker, alone or as one of the processes that torchrun has started.
@@ -79,6 +81,7 @@ def train(
         measure: Qrels and a run to the number that `evaluation.measure` names.
         resume: Go on from the last checkpoint in the output folder; start where there is none.
         restore: Writes the weights of a model that is there in the CPU form alone, so that it can be trained.
+        first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
         callbacks: Further callbacks of transformers' Trainer.
 
     Raises:
@@ -90,7 +93,7 @@ def train(
     """
     checkpoints = CheckpointFolder(Path(recipe.output), keep=recipe.checkpoints.keep)
     start = _find_start(recipe, checkpoints, resume=resume)
-    opened = open_groups(recipe.data)
+    opened = open_groups(recipe.data, first_stage=first_stage)
     num_steps = count_steps(recipe.training, len(opened.train))
     evaluate_first = opened.dev is not None and recipe.evaluation.at_start and start is None
     arguments = training_arguments(recipe, num_steps=num_steps, evaluate_first=evaluate_first)
