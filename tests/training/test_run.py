@@ -139,6 +139,18 @@ def run_with_processes(recipe: dict[str, Any], folder: Path, num_processes: int,
     return done.stderr
 
 
+@pytest.mark.slow
+def test_sharded_weights_in_bfloat16(recipe_values, tmp_path) -> None:
+    """Saved in float32, resumed from shards, with an adapter on a decoder too."""
+    for name, sections in (("whole", {}), ("adapter", {"lora": {"rank": 2}})):
+        values = recipe_values("tiny:llama", training={"sharding": "fsdp2", "precision": "bf16"}, **sections)
+        values |= {"output": str(tmp_path / name)}
+        run_with_processes(values | {"training": values["training"] | {"max_steps": 2}}, tmp_path, 2)
+        run_with_processes(values, tmp_path, 2, "--resume")
+        assert [entry["step"] for entry in read_log(values["output"]) if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+        assert np.isfinite(Reranker.load(Path(values["output"], "model")).score(PAIRS)).all()
+
+
 @pytest.mark.parametrize("sharding", ["none", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_give_the_losses_and_weights_of_one(still_checkpoint, recipe_values, tmp_path, sharding) -> None:
     """Also guards the size of the gradient: clipping hides a wrong factor from losses, the norms in the log do not."""

@@ -70,6 +70,8 @@ def training_arguments(recipe: Recipe, *, num_steps: int, evaluate_first: bool) 
         )
     except ValueError as error:  # such as a GPU without bfloat16
         raise InputError(f"training: {error}") from None
+    # One process uses one device: without torchrun the Trainer would split batches over all GPUs (DataParallel).
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     arguments.gradient_accumulation_steps = _count_micro_batches(section, arguments.world_size)
     return arguments
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -105,6 +106,11 @@ class GroupTrainer(Trainer):
         self._head = head
         self._head_learning_rate = head_learning_rate
         self._throughput = Throughput()
+        if self.is_fsdp_enabled and args.bf16:
+            # Gradients are summed, and scores returned, in float32; accelerate would round both to bfloat16.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
+            )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self._order
