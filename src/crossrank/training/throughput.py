@@ -16,9 +16,12 @@ class Throughput:
     """Counts between two lines of the log; time spent on evaluation does not count."""
 
     def __init__(self) -> None:
+        self._paused_at = 0.0
+        self._start()
+
+    def _start(self) -> None:
         self._counts = [0.0] * (len(_COUNTS) + 1)
         self._began = time.perf_counter()
-        self._paused_at = 0.0
 
     def count(self, batch: dict[str, Any]) -> None:
         """Count a micro-batch of the collator."""
@@ -38,7 +41,7 @@ class Throughput:
         sums = torch.tensor(self._counts, dtype=torch.float64, device=accelerator.device)
         pairs, tokens, places, groups = accelerator.reduce(sums, reduction="sum").tolist()
         seconds = time.perf_counter() - self._began
-        self.__init__()  # type: ignore[misc]
+        self._start()
         return {
             "groups_per_second": groups / seconds,
             "pairs_per_second": pairs / seconds,
