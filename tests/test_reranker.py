@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from crossrank import Document, Ranking, Reranker
+from crossrank.encoding.pairs import Truncation, concatenate
 from crossrank.errors import InputError, NumericalError
 from crossrank.reranker import sigmoid
 from crossrank.types import Ranker, Scorer
@@ -241,6 +242,45 @@ def test_a_score_that_is_not_finite_names_its_pair(reranker, monkeypatch):
     monkeypatch.setattr(reranker.engine, "logits", broken)
     with pytest.raises(NumericalError, match="for pair 1"):
         reranker.score([(QUERY, document) for document in DOCUMENTS])
+
+
+@pytest.mark.parametrize("on_overflow", ["truncate", "chunk"])
+def test_requests_prepared_apart_and_computed_together_get_their_own_rankings(reranker, on_overflow):
+    # No two windows alike: between equal ones rounding would choose.
+    long = " ".join(f"{DOCUMENTS[i % 3]} That is fact {i * i}." for i in range(40))
+    requests = [(QUERY, [*DOCUMENTS, long]), ("capital of France", ["Paris", long, "Berlin"]), ("bread", [long])]
+    prepared = [
+        reranker.prepare([(query, text) for text in texts], on_overflow=on_overflow) for query, texts in requests
+    ]
+    logits = reranker.compute(concatenate([p.encoded for p in prepared]))
+    parts = np.split(logits, np.cumsum([len(p.encoded) for p in prepared])[:-1])
+    for (query, texts), own, part in zip(requests, prepared, parts, strict=True):
+        documents = [Document(text) for text in texts]
+        ranking = reranker.to_ranking(query, documents, reranker.collect(own, part), top_k=2)
+        expected = reranker.rank(query, texts, on_overflow=on_overflow, top_k=2)
+        assert [(h.index, h.truncated, h.span) for h in ranking] == [(h.index, h.truncated, h.span) for h in expected]
+        np.testing.assert_allclose([h.score for h in ranking], [h.score for h in expected], atol=1e-5)
+
+
+def test_preparing_refuses_what_ranking_refuses(reranker):
+    with pytest.raises(InputError, match="document 1 does not fit in max_length=128"):
+        reranker.prepare([(QUERY, "Mars"), (QUERY, LONG)], on_overflow="error")
+    with pytest.raises(InputError, match="document 0 does not fit in max_length=20"):
+        reranker.prepare([(QUERY, DOCUMENTS[0])], on_overflow="error", truncation=Truncation(max_length=20))
+    with pytest.raises(InputError, match="the query of pair 0 is empty"):
+        reranker.prepare([(" ", "Mars")])
+
+
+def test_windows_keep_to_the_length_that_is_asked_for(reranker):
+    prepared = reranker.prepare([(QUERY, LONG)], on_overflow="chunk", truncation=Truncation(max_length=40))
+    assert len(prepared.encoded) > 10
+    assert prepared.encoded.lengths.max() <= 40
+
+
+def test_collecting_names_the_pair_that_is_not_finite(reranker):
+    prepared = reranker.prepare([(QUERY, text) for text in DOCUMENTS])
+    with pytest.raises(NumericalError, match="for pair 2"):
+        reranker.collect(prepared, np.array([[0.0], [1.0], [np.inf]], np.float32))
 
 
 def test_the_sockets_are_satisfied(reranker):

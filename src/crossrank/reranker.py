@@ -1,6 +1,6 @@
 """The front door: a checkpoint that scores pairs and ranks documents.
 
-Shape letters: `P` pairs, `L` labels, `N` documents of one query.
+Shape letters: `N` documents, each beside its query; `P` pairs to compute for them; `L` labels.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.encoding.pairs import WHAT_FITS, EncodedPairs, Truncation
 from crossrank.encoding.template import Encoder
-from crossrank.encoding.windows import split_into_windows
 from crossrank.errors import CheckpointError, InputError, MissingExtra
 from crossrank.inference.engine import Engine
-from crossrank.inference.scoring import ScoredPairs, score_pairs
+from crossrank.inference.overflow import OnOverflow, ScoredDocuments, Windows, best_windows, cut
+from crossrank.inference.scoring import ScoredPairs, check_finite, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.retrieval.fusion import fuse
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ScoreType = Literal["logit", "probability"]
-OnOverflow = Literal["truncate", "chunk", "error"]
 DocumentLike = str | Document | Mapping[str, Any]
 DOCUMENT_KEYS = ("text", "title", "id", "metadata", "image")
 # Where the checkpoint has no fitted fusion: both sides count the same.
@@ -39,12 +39,11 @@ DEFAULT_FUSION = ("zscore", 0.5)
 
 
 @dataclass(frozen=True)
-class _ScoredDocuments:
-    """Logits `(N, L)` of the documents of one query, and what was read of each."""
+class PreparedDocuments:
+    """Documents beside their queries as token ids `(P,)`, to be computed alone or together with those of others."""
 
-    logits: npt.NDArray[np.float32]
-    truncated: npt.NDArray[np.bool_]
-    spans: list[tuple[int, int] | None]
+    windows: Windows
+    encoded: EncodedPairs
 
 
 class Reranker:
@@ -274,75 +273,115 @@ class Reranker:
         kind = "fused" if first_stage_scores is not None else self._scale(score_type)
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
-        scored = self._score_documents(query, checked, encoder, on_overflow, show_progress=show_progress)
-        scores = order_by = self._scores(scored.logits)
-        if first_stage_scores is not None:
-            method, weight = self._fusion()
-            scores = order_by = fuse(scores, first_stage_scores, method=method, weight=weight)
-        elif kind == "probability":
-            scores = self._probabilities(scored.logits)
-            # A probability grows with its logit, but float32 rounds the large ones to the same 1: the logits decide.
-            # A softmax over several labels is another order.
-            order_by = order_by if self._is_monotone() else scores
+        pairs = [(query, document) for document in checked]
+        windows = cut(pairs, encoder=encoder, on_overflow=on_overflow)
+        computed = self._run(windows.pairs, encoder, show_progress=show_progress)
+        scored = self._collect(windows, computed)
+        if first_stage_scores is None:
+            return self.to_ranking(query, checked, scored, top_k=top_k, score_type=score_type)
+        method, weight = self._fusion()
+        fused = fuse(self._scores(scored.logits), first_stage_scores, method=method, weight=weight)
+        return self._sort(query, checked, scored, fused, order_by=fused, score_type="fused", top_k=top_k)
+
+    def prepare(
+        self,
+        pairs: Sequence[tuple[str, str | Document]],
+        *,
+        on_overflow: OnOverflow = "truncate",
+        truncation: Truncation = WHAT_FITS,
+        instruction: str | None = None,
+    ) -> PreparedDocuments:
+        """Encode documents beside their queries: the first of the steps of `rank`, for a server.
+
+        A server prepares each request by itself, computes the pairs of many requests in one `compute`, and gives each
+        request its own logits in `collect` and `to_ranking`.
+
+        Args:
+            pairs: Query and document, `(N,)`.
+            on_overflow: As in `rank`.
+            truncation: To read less of a pair than the checkpoint can.
+            instruction: As in `rank`.
+
+        Raises:
+            InputError: If an item is not a pair, a query leaves no room, or a document is too long under `"error"`.
+        """
+        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        self._check_trained()
+        encoder = self._encoder.with_instruction(instruction).with_truncation(truncation)
+        windows = cut(checked, encoder=encoder, on_overflow=on_overflow)
+        return PreparedDocuments(windows, encoder.encode(windows.pairs))
+
+    def compute(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
+        """Return the logits of encoded pairs, of any number of requests, float32 `(P, L)`, in the order given."""
+        return self.engine.logits(encoded) / np.float32(self.checkpoint.settings.temperature)
+
+    def collect(self, prepared: PreparedDocuments, logits: npt.NDArray[np.float32]) -> ScoredDocuments:
+        """Return what the logits of prepared documents, float32 `(P, L)`, say of each of the `N` documents.
+
+        Raises:
+            NumericalError: If a logit is NaN or infinite; names the pair.
+        """
+        check_finite(logits, precision=self.engine.precision)
+        return self._collect(prepared.windows, ScoredPairs(logits, prepared.encoded.truncated))
+
+    def to_scores(self, scored: ScoredDocuments, score_type: ScoreType = "logit") -> tuple[Scores, ScoreType]:
+        """Return one score a document, float32 `(N,)`, in the order given, and its scale; `score_type` as in `rank`."""
+        scale = self._scale(score_type)
+        return (self._scores if scale == "logit" else self._probabilities)(scored.logits), scale
+
+    def to_ranking(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        scored: ScoredDocuments,
+        *,
+        top_k: int | None = None,
+        score_type: ScoreType = "logit",
+    ) -> Ranking:
+        """Return the ranking of the scored documents of one query; the options are those of `rank`."""
+        scores, scale = self.to_scores(scored, score_type)
+        # A probability grows with its logit, but float32 rounds the large ones to the same 1: the logits decide.
+        # A softmax over several labels is another order.
+        order_by = self._scores(scored.logits) if self._is_monotone() else scores
+        return self._sort(query, documents, scored, scores, order_by=order_by, score_type=scale, top_k=top_k)
+
+    def _sort(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        scored: ScoredDocuments,
+        scores: Scores,
+        *,
+        order_by: Scores,
+        score_type: str,
+        top_k: int | None,
+    ) -> Ranking:
         best = np.argsort(-order_by, kind="stable")[:top_k]
         hits = tuple(
-            Hit(int(i), float(scores[i]), checked[i], bool(scored.truncated[i]), scored.spans[i]) for i in best
+            Hit(int(i), float(scores[i]), documents[i], bool(scored.truncated[i]), scored.spans[i]) for i in best
         )
-        return Ranking(query, hits, score_type=kind, model=self.checkpoint.name)
+        return Ranking(query, hits, score_type=score_type, model=self.checkpoint.name)
 
-    def _score_documents(
-        self, query: str, documents: list[Document], encoder: Encoder, on_overflow: OnOverflow, *, show_progress: bool
-    ) -> _ScoredDocuments:
-        """Score whole documents, or the best window of each that is too long."""
-        if on_overflow == "truncate":
-            scored = self._run([(query, document) for document in documents], encoder, show_progress=show_progress)
-            return _ScoredDocuments(scored.logits, scored.truncated, [None] * len(documents))
-        windows = self._windows(query, documents, encoder)
-        if on_overflow == "error":
-            long = [i for i, spans in enumerate(windows) if len(spans) > 1]
-            if long:
-                raise InputError(
-                    f"document {long[0]} does not fit in max_length={self.checkpoint.max_length} tokens beside the "
-                    f"query ({len(long)} of {len(documents)} do not): shorten it, or use on_overflow='truncate' or "
-                    "'chunk'"
-                )
-        owners = [i for i, spans in enumerate(windows) for _ in spans]
-        spans = [span for spans in windows for span in spans]
-        pairs = [(query, _cut(documents[i], span)) for i, span in zip(owners, spans, strict=True)]
-        scored = self._run(pairs, encoder, show_progress=show_progress)
-        scores = self._scores(scored.logits)
-        # Sorted by document, then score, then position: the first of each document is its best window.
-        order = np.lexsort((np.arange(len(owners)), -scores, np.array(owners)))
-        best = order[np.unique(np.array(owners)[order], return_index=True)[1]]
-        kept = [spans[b] for b in best]
-        return _ScoredDocuments(scored.logits[best], scored.truncated[best], kept)
+    def _collect(self, windows: Windows, computed: ScoredPairs) -> ScoredDocuments:
+        return best_windows(
+            computed.logits,
+            self._scores(computed.logits),
+            computed.truncated,
+            owners=windows.owners,
+            spans=windows.spans,
+        )
 
-    def _windows(self, query: str, documents: list[Document], encoder: Encoder) -> list[list[tuple[int, int] | None]]:
-        """Return the windows of each document; `[None]` for one that fits whole."""
-        room = encoder.document_room(query)
-        encoded = encoder.encode([(query, document) for document in documents])
-        windows: list[list[tuple[int, int] | None]] = []
-        for i, document in enumerate(documents):
-            if not encoded.truncated[i]:
-                windows.append([None])
-                continue
-            left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
-            if left < room // 2:
-                raise InputError(
-                    f"the title of document {i} takes more than half of max_length={self.checkpoint.max_length}: "
-                    "windows over the text would hold little of it; shorten the title"
-                )
-            windows.append(list(split_into_windows(document.text, encoder.tokenizer, room=left)))
-        return windows
-
-    def _run(
-        self, pairs: Sequence[tuple[str, str | Document]], encoder: Encoder, *, show_progress: bool
-    ) -> ScoredPairs:
+    def _check_trained(self) -> None:
         if self.checkpoint.settings.untrained_head and not self._allow_untrained:
             raise CheckpointError(
                 f"{self.checkpoint.name}: the head is fresh, so every score would be random: save the reranker and "
                 "train it, or say allow_untrained=True"
             )
+
+    def _run(
+        self, pairs: Sequence[tuple[str, str | Document]], encoder: Encoder, *, show_progress: bool
+    ) -> ScoredPairs:
+        self._check_trained()
         if not pairs:
             return ScoredPairs(np.zeros((0, self.checkpoint.num_labels), np.float32), np.zeros(0, np.bool_))
         with _progress(len(pairs), show=show_progress) as on_progress:
@@ -414,7 +453,7 @@ def to_document(document: DocumentLike, index: int) -> Document:
     return document
 
 
-def _check_pair(pair: object, index: int) -> tuple[str, str | Document]:
+def _check_pair(pair: object, index: int) -> tuple[str, Document]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise InputError(f"pair {index} must be (query, document), not {str(pair)[:80]!r}")
     query, document = pair
@@ -443,10 +482,6 @@ def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: b
 def _check_length(first_stage_scores: Sequence[float] | npt.NDArray[Any] | None, num_documents: int) -> None:
     if first_stage_scores is not None and len(first_stage_scores) != num_documents:
         raise InputError(f"{len(first_stage_scores)} first_stage_scores for {num_documents} documents: give one each")
-
-
-def _cut(document: Document, span: tuple[int, int] | None) -> Document:
-    return document if span is None else Document(document.text[slice(*span)], title=document.title)
 
 
 @contextmanager

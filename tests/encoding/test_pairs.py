@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from crossrank.encoding.pairs import CHARS_PER_TOKEN, PairEncoder, probe_frame
+from crossrank.encoding.pairs import CHARS_PER_TOKEN, PairEncoder, Truncation, concatenate, probe_frame
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import CheckpointError, InputError
 from crossrank.types import Document
@@ -107,3 +107,48 @@ def test_an_empty_batch_of_pairs_encodes_to_nothing(tiny_checkpoint):
     encoded = encoder_of(tiny_checkpoint("bert")).encode([])
     assert len(encoded) == 0
     assert encoded.lengths.dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_less_can_be_read_from_either_end(kind, tiny_checkpoint):
+    encoder = encoder_of(tiny_checkpoint(kind), max_length=200)
+    text = "Mars is red. Bread needs flour and an hour of rest. Paris is a city on the Seine."
+    whole = encoder.tokenizer.encode(text, add_special_tokens=False).ids
+    assert len(whole) > 12
+
+    def document_ids(**wishes) -> list[int]:
+        ids = encoder.with_truncation(Truncation(**wishes)).encode([("Mars", text)]).input_ids[0].tolist()
+        start = len(encoder.frame.before) + encoder.count_tokens("Mars") + len(encoder.frame.between)
+        return ids[start : len(ids) - len(encoder.frame.after)]
+
+    assert document_ids(max_document_tokens=7) == whole[:7]
+    assert document_ids(max_document_tokens=7, keep="end") == whole[-7:]
+    assert len(encoder.with_truncation(Truncation(max_length=12)).encode([("Mars", text)]).input_ids[0]) == 12
+    assert document_ids(max_length=10_000, max_document_tokens=10_000) == whole, "more than fits is what fits"
+
+
+def test_a_query_is_cut_where_a_caller_asks_for_it(tiny_checkpoint):
+    encoder = encoder_of(tiny_checkpoint("bert"))
+    query = "Which planet is known as the Red Planet?"
+    whole, cut = (encoder.with_truncation(Truncation(max_query_tokens=n)).encode([(query, "Mars")]) for n in (None, 3))
+    assert cut.input_ids[0].tolist()[1:4] == whole.input_ids[0].tolist()[1:4]
+    assert whole.lengths[0] - cut.lengths[0] == encoder.count_tokens(query) - 3
+
+
+def test_the_end_of_a_long_document_has_the_tokens_of_the_whole(tiny_checkpoint):
+    encoder = encoder_of(tiny_checkpoint("bert"))
+    text = "Mars is the red planet. " * 3000 + "Bread needs flour."
+    encoded = encoder.with_truncation(Truncation(keep="end", max_document_tokens=9)).encode([("Mars", text)])
+    whole = encoder.tokenizer.encode(text, add_special_tokens=False).ids
+    assert encoded.input_ids[0].tolist()[-10:-1] == whole[-9:]
+    assert encoded.truncated.tolist() == [True]
+
+
+def test_parts_are_taken_and_put_together(tiny_checkpoint, hard_pairs):
+    encoder = encoder_of(tiny_checkpoint("bert"))
+    whole = encoder.encode(hard_pairs)
+    again = concatenate([whole[:3], whole[3:4], whole[4:]])
+    assert [ids.tolist() for ids in again.input_ids] == [ids.tolist() for ids in whole.input_ids]
+    assert [ids.tolist() for ids in again.token_type_ids] == [ids.tolist() for ids in whole.token_type_ids]
+    assert again.lengths.tolist() == whole.lengths.tolist()
+    assert again.truncated.tolist() == whole.truncated.tolist()

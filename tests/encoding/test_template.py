@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from crossrank.encoding.pairs import CHARS_PER_TOKEN
+from crossrank.encoding.pairs import CHARS_PER_TOKEN, Truncation
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
 from crossrank.errors import CheckpointError, InputError
@@ -203,3 +203,34 @@ def test_a_tail_that_melts_into_the_document_is_an_error(tiny_checkpoint):
 def test_braces_that_are_no_slots_stay_text(tiny_checkpoint):
     encoder = encoder_of(tiny_checkpoint("roberta"), SequenceTemplate(('{"q": "{query}", "d": "{document}"}',)))
     assert encoder.encode([("x", "y")]).input_ids[0].tolist() == ids_of(encoder, json.dumps({"q": "x", "d": "y"}))
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_a_caller_may_read_less_or_the_end_of_a_document(kind, tiny_checkpoint):
+    encoder = encoder_of(tiny_checkpoint(kind), PIECES)
+    document = "Mars is the fourth planet. " * 3
+    head, inside = ids_of(encoder, "B:"), ids_of(encoder, f"B: {document}")[len(ids_of(encoder, "B:")) :]
+    before = [token for piece in ("<s>", f"A: {QUERY}", "\n") for token in ids_of(encoder, piece)] + head
+    after = [token for piece in ("\n", "Yes or No?") for token in ids_of(encoder, piece)]
+
+    def read(**options):
+        encoded = encoder.with_truncation(Truncation(**options)).encode([(QUERY, document)])
+        return encoded.input_ids[0].tolist(), bool(encoded.truncated[0])
+
+    assert read() == (before + inside + after, False)
+    assert read(max_document_tokens=4) == (before + inside[:4] + after, True)
+    fixed = len(before) + len(after)
+    assert read(max_length=fixed + 3) == (before + inside[:3] + after, True)
+    end, is_cut = read(max_document_tokens=4, keep="end")
+    assert is_cut
+    assert end[-len(after) - 3 :] == inside[-3:] + after
+    assert len(end) <= fixed + 4
+    one_word, _ = read(max_query_tokens=len(ids_of(encoder, "Which")))
+    assert one_word == [
+        *ids_of(encoder, "<s>"),
+        *ids_of(encoder, "A: Which"),
+        *ids_of(encoder, "\n"),
+        *head,
+        *inside,
+        *after,
+    ]

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrank.inference.planner import plan_batches
+from crossrank.inference.planner import padding_share, plan_batches
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 3000)
@@ -45,3 +45,9 @@ def test_few_pairs_are_spread_over_all_streams():
 
 def test_nothing_to_plan():
     assert plan_batches(np.array([], np.int64), budget_tokens=1024, num_streams=2) == []
+
+
+def test_padding_share_is_the_part_of_the_positions_without_a_token():
+    lengths = np.array([4, 2, 3, 3], np.int64)
+    assert padding_share(lengths, [np.array([0, 1]), np.array([2, 3])]) == 1 - 12 / 14
+    assert padding_share(lengths, [np.array([i]) for i in range(4)]) == 0

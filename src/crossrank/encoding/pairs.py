@@ -5,8 +5,10 @@ Shape letters: `P` pairs, `T` tokens of one pair (ragged).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +52,40 @@ class EncodedPairs:
             self.lengths[list(rows)],
             self.truncated[list(rows)],
         )
+
+    def __getitem__(self, rows: slice) -> EncodedPairs:
+        """Return some of the pairs."""
+        return EncodedPairs(self.input_ids[rows], self.token_type_ids[rows], self.lengths[rows], self.truncated[rows])
+
+
+def concatenate(parts: Sequence[EncodedPairs]) -> EncodedPairs:
+    """Return the pairs of all parts, in order; there is at least one part."""
+    return EncodedPairs(
+        [ids for part in parts for ids in part.input_ids],
+        [types for part in parts for types in part.token_type_ids],
+        np.concatenate([part.lengths for part in parts]),
+        np.concatenate([part.truncated for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How much of a pair is read, where a caller wants less than the checkpoint can.
+
+    Attributes:
+        max_length: Most tokens of a pair, special tokens included; the checkpoint's limit if None or above it.
+        max_document_tokens: Most tokens of a document, its title included; what fits if None.
+        max_query_tokens: Most tokens of a query; all of them if None: a query is cut only where a caller asks for it.
+        keep: Which end of a document that is too long is read.
+    """
+
+    max_length: int | None = None
+    max_document_tokens: int | None = None
+    max_query_tokens: int | None = None
+    keep: Literal["start", "end"] = "start"
+
+
+WHAT_FITS = Truncation()
 
 
 @dataclass(frozen=True)
@@ -118,6 +154,7 @@ class PairEncoder:
         self.tokenizer = tokenizer
         self.prompt = prompt or PromptTemplate()
         self.max_length = max_length
+        self.truncation = WHAT_FITS
         self.frame = probe_frame(tokenizer)
 
     def with_instruction(self, instruction: str | None) -> PairEncoder:
@@ -130,6 +167,15 @@ class PairEncoder:
             raise no_instruction()
         return self
 
+    def with_truncation(self, truncation: Truncation) -> PairEncoder:
+        """Return an encoder that reads less of a pair, or the end of a document instead of its beginning."""
+        if truncation == self.truncation:
+            return self
+        encoder = copy.copy(self)
+        encoder.truncation = truncation
+        encoder.max_length = min(self.max_length, truncation.max_length or self.max_length)
+        return encoder
+
     def encode(self, pairs: Sequence[tuple[str, str | Document]]) -> EncodedPairs:
         """Encode pairs; a query that stands in several of them is tokenised once.
 
@@ -140,12 +186,13 @@ class PairEncoder:
         """
         queries = self._encode_queries([query for query, _ in pairs])
         rooms = [self.room(queries[query], query) for query, _ in pairs]
-        documents = self._encode_documents([self.prompt.render_document(document) for _, document in pairs], rooms)
+        texts = [self.prompt.render_document(document) for _, document in pairs]
+        documents = self._encode_documents(texts, rooms)
         input_ids: list[npt.NDArray[np.int32]] = []
         type_ids: list[npt.NDArray[np.int32]] = []
         truncated = np.zeros(len(pairs), np.bool_)
         for i, ((query, _), room) in enumerate(zip(pairs, rooms, strict=True)):
-            kept = documents[i][:room]
+            kept = documents[i][:room] if self.truncation.keep == "start" else documents[i][-room:]
             truncated[i] = len(documents[i]) > room
             input_ids.append(self._join_ids(queries[query], kept))
             type_ids.append(self._join_types(len(queries[query]), len(kept)))
@@ -153,7 +200,7 @@ class PairEncoder:
         return EncodedPairs(input_ids, type_ids, lengths, truncated)
 
     def room(self, query_ids: Sequence[int], query: str) -> int:
-        """Return how many document tokens fit beside a query.
+        """Return how many document tokens are read beside a query.
 
         Raises:
             InputError: If none fit.
@@ -161,10 +208,10 @@ class PairEncoder:
         room = self.max_length - self.frame.num_tokens - len(query_ids)
         if room < 1:
             raise no_room("the query", query, len(query_ids), self.max_length)
-        return room
+        return min(room, self.truncation.max_document_tokens or room)
 
     def document_room(self, query: str) -> int:
-        """Return how many document tokens fit beside a query, given as text."""
+        """Return how many document tokens are read beside a query, given as text."""
         return self.room(self._encode_queries([query])[query], query)
 
     def count_tokens(self, text: str) -> int:
@@ -174,11 +221,12 @@ class PairEncoder:
     def _encode_queries(self, queries: Sequence[str]) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(queries))
         encoded = self._tokenise([self.prompt.render_query(query) for query in distinct], "query")
-        return dict(zip(distinct, encoded, strict=True))
+        return {query: ids[: self.truncation.max_query_tokens] for query, ids in zip(distinct, encoded, strict=True)}
 
     def _encode_documents(self, texts: list[str], rooms: list[int]) -> list[list[int]]:
         limits = [CHARS_PER_TOKEN * (room + CUT_MARGIN) for room in rooms]
-        ids = self._tokenise([text[:limit] for text, limit in zip(texts, limits, strict=True)], "document")
+        parts = [slice(limit) if self.truncation.keep == "start" else slice(-limit, None) for limit in limits]
+        ids = self._tokenise([text[part] for text, part in zip(texts, parts, strict=True)], "document")
         for i, (text, limit, room) in enumerate(zip(texts, limits, rooms, strict=True)):
             if len(text) > limit and len(ids[i]) < room + CUT_MARGIN:
                 ids[i] = self._tokenise([text], "document")[0]

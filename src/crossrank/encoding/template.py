@@ -5,6 +5,7 @@ Shape letters: `P` pairs, `T` tokens of one pair (ragged).
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from tokenizers import Encoding, Tokenizer
 from crossrank.encoding.pairs import (
     CHARS_PER_TOKEN,
     CUT_MARGIN,
+    WHAT_FITS,
     EncodedPairs,
     PairEncoder,
+    Truncation,
     encode_texts,
     no_instruction,
     no_room,
@@ -89,8 +92,9 @@ class _Frame(NamedTuple):
         tail: Text behind it there.
         tail_ids: The tail behind a document that was cut.
         after: Ids of the pieces behind the document's.
-        room: How many document tokens fit.
-        query_cut: Whether the query lost tokens.
+        room: How many document tokens are read.
+        left: How many tokens the document's piece may have.
+        query_cut: Whether the template cut the query.
     """
 
     before: list[int]
@@ -99,6 +103,7 @@ class _Frame(NamedTuple):
     tail_ids: list[int]
     after: list[int]
     room: int
+    left: int
     query_cut: bool
 
 
@@ -132,7 +137,7 @@ class TemplateEncoder:
         self._special_before, self._special_after = (
             _probe_special_tokens(tokenizer) if template.special_tokens else ([], [])
         )
-        self._query_cap = None if template.query_share is None else int(max_length * template.query_share)
+        self.truncation = WHAT_FITS
         self._constant = {piece: self._ids(piece, "template") for piece in template.pieces if not _SLOT.search(piece)}
 
     def with_instruction(self, instruction: str | None) -> TemplateEncoder:
@@ -151,6 +156,15 @@ class TemplateEncoder:
             self.tokenizer, self.template, max_length=self.max_length, prompt=self.prompt, instruction=instruction
         )
 
+    def with_truncation(self, truncation: Truncation) -> TemplateEncoder:
+        """Return an encoder that reads less of a pair, or the end of a document instead of its beginning."""
+        if truncation == self.truncation:
+            return self
+        encoder = copy.copy(self)
+        encoder.truncation = truncation
+        encoder.max_length = min(self.max_length, truncation.max_length or self.max_length)
+        return encoder
+
     def encode(self, pairs: Sequence[tuple[str, str | Document]]) -> EncodedPairs:
         """Encode pairs; what does not depend on the document is tokenised once for each query.
 
@@ -163,11 +177,12 @@ class TemplateEncoder:
         frames = {query: self._frame(query) for query in dict.fromkeys(query for query, _ in pairs)}
         framed = [frames[query] for query, _ in pairs]
         documents = [self.prompt.render_document(document) for _, document in pairs]
+        ends = [self._end(document, frame.room) for document, frame in zip(documents, framed, strict=True)]
         input_ids: list[npt.NDArray[np.int32]] = []
         truncated = np.zeros(len(pairs), np.bool_)
-        for i, (encoding, frame) in enumerate(zip(self._encode_documents(framed, documents), framed, strict=True)):
-            ids, is_cut = self._fit(encoding, frame, len(frame.head) + len(documents[i]))
-            truncated[i] = is_cut or frame.query_cut
+        for i, (encoding, frame) in enumerate(zip(self._encode_documents(framed, ends), framed, strict=True)):
+            ids, is_cut = self._fit(encoding, frame, len(frame.head) + len(ends[i]))
+            truncated[i] = is_cut or frame.query_cut or len(ends[i]) < len(documents[i])
             input_ids.append(np.array([*frame.before, *ids, *frame.after], np.int32))
         lengths = np.fromiter((len(ids) for ids in input_ids), np.int64, len(input_ids))
         return EncodedPairs(input_ids, [np.zeros(len(ids), np.int32) for ids in input_ids], lengths, truncated)
@@ -182,13 +197,12 @@ class TemplateEncoder:
 
     def _fit(self, encoding: Encoding, frame: _Frame, document_end: int) -> tuple[list[int], bool]:
         """Return the ids of the document's piece, and whether the document was cut to make them fit."""
-        left = self.max_length - len(frame.before) - len(frame.after)
         ids: list[int] = encoding.ids
-        if len(ids) <= left:
+        if len(ids) <= frame.left:
             return ids, False
         # A token that reaches from the document into the tail goes too: the tail is whole in `tail_ids`.
         inside = next((i for i, (_, end) in enumerate(encoding.offsets) if end > document_end), len(ids))
-        return ids[: min(inside, left - len(frame.tail_ids))] + frame.tail_ids, True
+        return ids[: min(inside, frame.left - len(frame.tail_ids))] + frame.tail_ids, True
 
     def _encode_documents(self, frames: list[_Frame], documents: list[str]) -> list[Encoding]:
         """Tokenise the pieces that hold documents; of one that is far too long, only a prefix."""
@@ -197,7 +211,7 @@ class TemplateEncoder:
         again = [
             i
             for i, (text, frame) in enumerate(zip(texts, frames, strict=True))
-            if len(text) < len(documents[i]) and len(encodings[i].ids) < self._sure_length(frame)
+            if len(text) < len(documents[i]) and len(encodings[i].ids) < frame.left + CUT_MARGIN
         ]
         if again:
             whole = self._encode_pieces([frames[i] for i in again], [documents[i] for i in again])
@@ -205,9 +219,20 @@ class TemplateEncoder:
                 encodings[i] = encoding
         return encodings
 
-    def _sure_length(self, frame: _Frame) -> int:
-        """Return how long a piece with a shortened document must be: its kept tokens then lie before the cut."""
-        return self.max_length - len(frame.before) - len(frame.after) + CUT_MARGIN
+    def _end(self, document: str, room: int) -> str:
+        """Return the words in the last `room` tokens of a document where its end is asked for, else all of it."""
+        if self.truncation.keep == "start":
+            return document
+        part = document[-CHARS_PER_TOKEN * (room + CUT_MARGIN) :]
+        offsets = encode_texts(self.tokenizer, [part], "document")[0].offsets
+        if len(part) < len(document) and len(offsets) < room + CUT_MARGIN:
+            part = document
+            offsets = encode_texts(self.tokenizer, [part], "document")[0].offsets
+        if len(offsets) <= room:
+            return part
+        starts = [start for start, _ in offsets[-room:]]
+        # From the beginning of a word on, because what is left of a word may have more tokens than it had inside.
+        return part[next((start for start in starts if not part[start - 1 : start].strip()), starts[0]) :]
 
     def _encode_pieces(self, frames: Iterable[_Frame], documents: Iterable[str]) -> list[Encoding]:
         texts = [frame.head + document + frame.tail for frame, document in zip(frames, documents, strict=True)]
@@ -219,7 +244,8 @@ class TemplateEncoder:
         Raises:
             InputError: If it leaves no room for one.
         """
-        values = {"query": self.prompt.render_query(query), "instruction": self._instruction}
+        values = {"query": self._query(query), "instruction": self._instruction}
+        query_cap = None if self.template.query_share is None else int(self.max_length * self.template.query_share)
         before, after, query_cut = list(self._special_before), list[int](), False
         head = tail = ""
         side = before
@@ -229,16 +255,25 @@ class TemplateEncoder:
                 side = after
                 continue
             ids = self._constant.get(piece) or self._ids(_fill(piece, values), "query")
-            if self._query_cap is not None and "{query}" in piece:
-                query_cut = len(ids) > self._query_cap
-                ids = ids[: self._query_cap]
+            if query_cap is not None and "{query}" in piece:
+                query_cut = len(ids) > query_cap
+                ids = ids[:query_cap]
             side += ids
         after += self._special_after
         num_head, tail_ids = self._probe_document_piece(head, tail)
         used = len(before) + num_head + len(tail_ids) + len(after)
         if used >= self.max_length:
             raise no_room("the query with its prompt", query, used, self.max_length)
-        return _Frame(before, head, tail, tail_ids, after, self.max_length - used, query_cut)
+        room = min(self.max_length - used, self.truncation.max_document_tokens or self.max_length)
+        return _Frame(before, head, tail, tail_ids, after, room, num_head + room + len(tail_ids), query_cut)
+
+    def _query(self, query: str) -> str:
+        """Return the text of a query, cut where the caller asked for that."""
+        rendered, most = self.prompt.render_query(query), self.truncation.max_query_tokens
+        if most is None:
+            return rendered
+        offsets = encode_texts(self.tokenizer, [rendered], "query")[0].offsets
+        return rendered if len(offsets) <= most else rendered[: offsets[most - 1][1]]
 
     def _probe_document_piece(self, head: str, tail: str) -> tuple[int, list[int]]:
         """Return how many tokens stand before a document in its piece, and the ids behind it.

@@ -27,6 +27,10 @@ class Engine(Protocol):
     device: str
     precision: str
 
+    def plan(self, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Return the batches that pairs of these lengths, int64 `(P,)`, are computed in; see `planner.plan_batches`."""
+        ...
+
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
         """Return the raw logits, float32 `(P, L)`, in the order given.
 

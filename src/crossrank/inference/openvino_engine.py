@@ -101,13 +101,17 @@ class OpenVINOEngine:
             budget_tokens=check_positive("budget_tokens", budget_tokens) or DEFAULT_BUDGET_TOKENS,
         )
 
+    def plan(self, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Return the batches that pairs of these lengths, int64 `(P,)`, are computed in."""
+        return plan_batches(lengths, budget_tokens=self.budget_tokens, num_streams=self.num_threads)
+
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
         """Return the raw logits, float32 `(P, L)`, in the order given.
 
         A logit does not depend on the other pairs, on their order or on padding, beyond rounding: differences stay
         below 1e-4 in float32; in bfloat16 they are those of the precision itself.
         """
-        batches = plan_batches(encoded.lengths, budget_tokens=self.budget_tokens, num_streams=self.num_threads)
+        batches = self.plan(encoded.lengths)
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
         for rows, logits_BL in zip(
             batches, self._threads.map(lambda rows: self._compute(encoded, rows), batches), strict=True

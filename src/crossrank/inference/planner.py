@@ -51,3 +51,9 @@ def plan_batches(
         left -= int(lengths[batch].sum())
         start += count
     return batches
+
+
+def padding_share(lengths: npt.NDArray[np.int64], batches: list[npt.NDArray[np.int64]]) -> float:
+    """Return the part of the positions of padded batches that holds no token, from 0 to below 1."""
+    positions = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    return 1 - int(lengths.sum()) / positions

@@ -57,7 +57,7 @@ def score_pairs(
     for encoded in _encoded_ahead(windows, encoder):
         distinct, places = _distinct(encoded)
         window_logits = engine.logits(distinct)[places]
-        _check_finite(window_logits, first=sum(map(len, logits)), precision=engine.precision)
+        check_finite(window_logits, first=sum(map(len, logits)), precision=engine.precision)
         logits.append(window_logits)
         truncated.append(encoded.truncated)
         if on_progress:
@@ -94,7 +94,12 @@ def _encoded_ahead(windows: list[Sequence[tuple[str, str | Document]]], encoder:
         yield pending.result()
 
 
-def _check_finite(logits: npt.NDArray[np.float32], *, first: int, precision: str) -> None:
+def check_finite(logits: npt.NDArray[np.float32], *, precision: str, first: int = 0) -> None:
+    """Check the logits `(P, L)` of the pairs that are counted from `first`.
+
+    Raises:
+        NumericalError: If one is NaN or infinite; names its pair.
+    """
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         remedy = "the weights are damaged" if precision == "float32" else 'load with dtype="float32"'

@@ -99,10 +99,14 @@ class TorchEngine:
             budget_tokens=check_positive("budget_tokens", budget_tokens) or default_budget,
         )
 
+    def plan(self, lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Return the batches that pairs of these lengths, int64 `(P,)`, are computed in."""
+        return plan_batches(lengths, budget_tokens=self._budget_tokens)
+
     def logits(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
         """Return the raw logits, float32 `(P, L)`, in the order given."""
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
-        batches = plan_batches(encoded.lengths, budget_tokens=self._budget_tokens)
+        batches = self.plan(encoded.lengths)
         # All are handed over before the first is read, so that a GPU computes while the next ones are put together.
         results = [self._forward(encoded, rows) for rows in batches]
         for rows, logits in zip(batches, results, strict=True):

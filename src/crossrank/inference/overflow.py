@@ -1,0 +1,111 @@
+"""Documents that are too long for the model: cut into windows before computing, and put together again after it.
+
+Shape letters: `N` documents, each beside its query; `P` pairs to compute for them, one a document or one a window;
+`L` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrank.encoding.template import Encoder
+from crossrank.encoding.windows import split_into_windows
+from crossrank.errors import InputError
+from crossrank.types import Document, Scores
+
+OnOverflow = Literal["truncate", "chunk", "error"]
+Span = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The pairs to compute for documents.
+
+    Attributes:
+        pairs: Query and document, or query and window, `(P,)`.
+        owners: The document that each pair belongs to, int64 `(P,)`, ascending.
+        spans: The half-open range of characters of each window; None for a pair that is a whole document.
+    """
+
+    pairs: list[tuple[str, Document]]
+    owners: npt.NDArray[np.int64]
+    spans: list[Span]
+
+
+@dataclass(frozen=True)
+class ScoredDocuments:
+    """Logits `(N, L)` of documents, whether each lost text `(N,)`, and the window that gave the score."""
+
+    logits: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+    spans: list[Span]
+
+
+def cut(pairs: Sequence[tuple[str, Document]], *, encoder: Encoder, on_overflow: OnOverflow) -> Windows:
+    """Return the pairs as they are, or with windows in place of those that are too long.
+
+    Raises:
+        InputError: If one is too long under `"error"`, or its title leaves windows little room.
+    """
+    if on_overflow == "truncate":
+        return Windows(list(pairs), np.arange(len(pairs)), [None] * len(pairs))
+    encoded = encoder.encode(pairs)
+    long = np.flatnonzero(encoded.truncated).tolist()
+    if on_overflow == "error" and long:
+        raise InputError(
+            f"document {long[0]} does not fit in max_length={encoder.max_length} tokens beside the query "
+            f"({len(long)} of {len(pairs)} do not): shorten it, or use on_overflow='truncate' or 'chunk'"
+        )
+    windows: list[list[Span]] = [[None]] * len(pairs)
+    for i in long:
+        windows[i] = _split(*pairs[i], index=i, encoder=encoder)
+    owners = [i for i, spans in enumerate(windows) for _ in spans]
+    spans = [span for spans in windows for span in spans]
+    parts = [(pairs[i][0], _part(pairs[i][1], span)) for i, span in zip(owners, spans, strict=True)]
+    return Windows(parts, np.array(owners, np.int64), spans)
+
+
+def best_windows(
+    logits: npt.NDArray[np.float32],
+    scores: Scores,
+    truncated: npt.NDArray[np.bool_],
+    *,
+    owners: npt.NDArray[np.int64],
+    spans: list[Span],
+) -> ScoredDocuments:
+    """Return for each document the logits of its best window, the first of equal ones.
+
+    Args:
+        logits: Of the pairs, float32 `(P, L)`.
+        scores: The column of them that is the score, `(P,)`.
+        truncated: Whether each pair lost tokens, bool `(P,)`.
+        owners: As in `Windows`.
+        spans: As in `Windows`.
+    """
+    # Sorted by document, then score, then position: the first of each document is its best window.
+    order = np.lexsort((np.arange(len(owners)), -scores, owners))
+    best = order[np.unique(owners[order], return_index=True)[1]]
+    kept = [spans[b] for b in best]
+    # What a window loses, the window beside it has read: windows overlap.
+    lost = truncated[best] & np.fromiter((span is None for span in kept), np.bool_, len(kept))
+    return ScoredDocuments(logits[best], lost, kept)
+
+
+def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> list[Span]:
+    room = encoder.document_room(query)
+    left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
+    if left < room // 2:
+        raise InputError(
+            f"the title of document {index} takes more than half of max_length={encoder.max_length}: windows over the "
+            "text would hold little of it; shorten the title"
+        )
+    return list(split_into_windows(document.text, encoder.tokenizer, room=left))
+
+
+def _part(document: Document, span: Span) -> Document:
+    return document if span is None else Document(document.text[slice(*span)], title=document.title)
