@@ -1,0 +1,127 @@
+"""The app: which path goes to which dialect, and the endpoints about the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crossrank import __version__
+from crossrank.serving.admin import add_admin_routes
+from crossrank.serving.dialects.choice import DIALECTS, OPEN_PATHS
+from crossrank.serving.dialects.dialect import Dialect
+from crossrank.serving.dialects.openai import openai_error
+from crossrank.serving.middleware import DOCS_PATH, Surroundings
+from crossrank.serving.options import ServeOptions
+from crossrank.serving.problems import STATUSES, Problem
+from crossrank.serving.replies import json_response
+from crossrank.serving.service import Service
+from crossrank.serving.status import add_status_routes
+
+_DESCRIPTION = """
+Rerank documents for a query, in the dialect that your client speaks already. Every dialect also answers under a prefix
+of its own, as in `/jina/v1/rerank`, where its requests are never taken for those of another. In each, `"verbose": true`
+or the header `X-Verbose: true` asks for tokens, truncated documents, spans and the score type, and
+`"on_overflow": "chunk"` reads long documents whole.
+"""
+
+
+def create_app(options: ServeOptions | None = None, *, service: Service | None = None) -> FastAPI:
+    """Return the ASGI app; models that the service does not have yet are loaded when it starts.
+
+    Args:
+        options: What the server is told; defaults serve the shipped model.
+        service: One that may have loaded its models already; made from the options if None.
+    """
+    service = service or Service(options or ServeOptions())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not service.models.all:
+            for spec in service.options.models:
+                await asyncio.to_thread(service.models.load, spec)
+        yield
+        await asyncio.to_thread(service.models.stop, timeout_s=service.options.request_timeout_s)
+        service.tracer.close()
+
+    app = FastAPI(
+        title="crossrank",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=DOCS_PATH,
+        redoc_url=None,
+        middleware=_middleware(service),
+    )
+    app.state.service = service
+    app.add_exception_handler(Problem, _answer_problem)  # type: ignore[arg-type]
+    # The first that fits is taken: those that are asked most come first.
+    for path, dialect in OPEN_PATHS.items():
+        _add_dialect(app, service, dialect, path, path)
+    for dialect in DIALECTS:
+        for path in dialect.paths:
+            _add_dialect(app, service, dialect, f"/{dialect.name}{path}", path)
+    add_status_routes(app, service)
+    add_admin_routes(app, service)
+    return app
+
+
+def _middleware(service: Service) -> list[Middleware]:
+    options = service.options
+    layers = [Middleware(Surroundings, service=service)]
+    if options.allowed_hosts:
+        layers.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(options.allowed_hosts)))
+    if options.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(options.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "x-request-timeout", "x-verbose"],
+            )
+        )
+    return layers
+
+
+def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: str, own_path: str) -> None:
+    app.add_api_route(
+        path,
+        _endpoint(service, dialect, own_path),
+        methods=["POST"],
+        name=f"{dialect.name}: {own_path}",
+        operation_id=re.sub(r"\W+", "_", path.strip("/")),
+        tags=[dialect.name],
+        summary=(type(dialect).__doc__ or "").splitlines()[0],
+        response_model=None,
+        responses={200: {"model": dialect.answer}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": dialect.request.model_json_schema()}},
+            }
+        },
+    )
+
+
+def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return json_response(await service.rerank(dialect, path, request))
+
+    return endpoint
+
+
+async def _answer_problem(_: Request, problem: Problem) -> Response:
+    """Answer what went wrong outside the dialects, as OpenAI does."""
+    status = STATUSES[problem.kind]
+    headers = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
+    return Response(json.dumps(openai_error(problem, status)), status, headers, "application/json")

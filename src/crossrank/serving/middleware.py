@@ -1,0 +1,98 @@
+"""Around every request: an id, safe headers, a log line, metrics and a trace."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crossrank.serving.request_log import REQUESTS, RequestRecord
+from crossrank.serving.service import Service
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+# Swagger's page takes its script and its style from where fastapi says.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+DOCS_PATH = "/docs"
+# Asked every few seconds by machines; logged at debug.
+_PROBES = ("/health", "/v1/health/live", "/v1/health/ready", "/metrics", "/v1/metrics")
+
+
+class Surroundings:
+    """An ASGI middleware; it wraps `receive` in nothing, so that a client that goes away is seen.
+
+    Args:
+        app: What it surrounds.
+        service: Whose metrics and traces are written.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        record = RequestRecord(request_id, scope["method"], scope["path"])
+        scope.setdefault("state", {})["record"] = record
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in _SAFE_HEADERS.items():
+                    headers.setdefault(name, _DOCS_POLICY if _is_docs(scope, name) else value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._report(record, status, time.monotonic() - began, Headers(scope=scope))
+
+    def _report(self, record: RequestRecord, status: int, seconds: float, headers: Headers) -> None:
+        fields = record.fields(status=status, seconds=seconds, content=self._service.options.log_content)
+        if record.path in _PROBES:
+            REQUESTS.debug("probe", extra={"fields": fields})
+            return
+        REQUESTS.info("request", extra={"fields": fields})
+        self._service.metrics.request(record.dialect, status, seconds)
+        self._service.tracer.request(
+            f"{record.method} {record.path}",
+            headers=headers,
+            seconds=seconds,
+            result=record.result,
+            attributes={
+                "http.response.status_code": status,
+                "crossrank.request_id": record.id,
+                "crossrank.dialect": record.dialect,
+                "crossrank.model": record.result.model if record.result else None,
+                "crossrank.documents": len(record.request.pairs) if record.request else None,
+                "crossrank.tokens": record.result.num_tokens if record.result else None,
+            },
+        )
+
+
+def _is_docs(scope: Scope, header: str) -> bool:
+    return header == "content-security-policy" and scope["path"] == DOCS_PATH

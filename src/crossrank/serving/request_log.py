@@ -1,0 +1,107 @@
+"""Logs: one JSON object a line with the request's id; no query and no document unless switched on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from crossrank.serving.exchange import RerankRequest, RerankResult
+from crossrank.serving.problems import Kind
+
+REQUESTS = logging.getLogger("crossrank.serving.requests")
+
+
+@dataclass
+class RequestRecord:
+    """What is known of a request by the time it ends.
+
+    Attributes:
+        id: The client's own, or a new one.
+        method, path: Of the request line; the query string is left out.
+        dialect: The API that was spoken.
+        caller: The name of the key.
+        request, result: In no dialect.
+        problem: Why there was no answer.
+    """
+
+    id: str
+    method: str
+    path: str
+    dialect: str = "none"
+    caller: str | None = None
+    request: RerankRequest | None = None
+    result: RerankResult | None = None
+    problem: Kind | None = None
+
+    def fields(self, *, status: int, seconds: float, content: bool) -> dict[str, Any]:
+        """Return the fields of the log line; texts only where `content` says so."""
+        fields: dict[str, Any] = {
+            "request_id": self.id,
+            "method": self.method,
+            "path": self.path,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 3),
+            "dialect": self.dialect,
+            "caller": self.caller,
+            "problem": self.problem.value if self.problem else None,
+        }
+        if self.request:
+            fields["documents"] = len(self.request.pairs)
+        if self.request and content:
+            fields["query"] = self.request.query
+            fields["texts"] = [document.text for document in self.request.documents]
+        if self.result:
+            details = self.result.details()
+            fields |= {"model": self.result.model, "tokens": self.result.num_tokens}
+            fields |= {"truncated": len(self.result.truncated), "stages": details["milliseconds"]}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object; fields come in `extra={"fields": {...}}`.
+
+    Of an exception it keeps the type and the lines of code: its message may quote a query or a document.
+
+    Args:
+        content: Keep the message, too.
+    """
+
+    def __init__(self, *, content: bool = False) -> None:
+        super().__init__()
+        self._content = content
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[1]:
+            error = record.exc_info[1]
+            entry["error"] = type(error).__name__ + (f": {error}" if self._content else "")
+            entry["traceback"] = "".join(traceback.format_tb(error.__traceback__))
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def log_config(level: str, *, content: bool) -> dict[str, Any]:
+    """Return the configuration of logging for the process of a server, on standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonFormatter, "content": content}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
+        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "loggers": {
+            "crossrank": {"level": level.upper(), "handlers": ["stderr"], "propagate": False},
+            "uvicorn": {"level": level.upper(), "handlers": ["stderr"], "propagate": False},
+            # Its lines have no request id; ours stand in for them.
+            "uvicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+        },
+    }

@@ -1,0 +1,76 @@
+"""A server in a thread, and stand-ins for what its model computes."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import numpy as np
+import uvicorn
+
+from crossrank import Reranker
+from crossrank.serving.app import create_app
+from crossrank.serving.server import listen
+from crossrank.serving.service import Service
+
+
+class Running:
+    """A server and a client of it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        listening = listen("127.0.0.1", 0)
+        self.port = listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(create_app(service=service), log_config=None, access_log=False)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
+        self._thread.start()
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        wait_until(lambda: self._server.started)
+
+    def post(self, path: str, body, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post(path, json=body, headers=named)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.client.get(path, headers=headers)
+
+    def stop(self) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join(20)
+
+
+def wait_until(condition, timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+
+
+class Gate:
+    """A `compute` that waits for `open` and notes what it was given."""
+
+    def __init__(self, reranker: Reranker) -> None:
+        self.opened = threading.Event()
+        self.opened.set()
+        self.batches: list[list[int]] = []
+        self._compute = type(reranker).compute.__get__(reranker)
+
+    def __call__(self, encoded):
+        self.batches.append(encoded.lengths.tolist())
+        self.opened.wait(20)
+        return self._compute(encoded)
+
+
+def fixed_logits(values: list[float]):
+    """Return a `compute` that gives these logits to the first pairs of a step and 0 to the rest."""
+
+    def compute(encoded):
+        logits = np.zeros((len(encoded), 1), np.float32)
+        logits[: len(values), 0] = values
+        return logits
+
+    return compute
