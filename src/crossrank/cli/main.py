@@ -1,4 +1,5 @@
 """The command line's front door: every command by its name."""
+"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`, `serve`."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from crossrank.cli.label import label
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
 from crossrank.cli.train import train
+from crossrank.cli.serve import serve
 
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
@@ -53,3 +55,4 @@ app.command()(export)
 app.command()(train)
 app.add_typer(data, name="data")
 app.add_typer(label, name="label")
+app.command()(serve)
