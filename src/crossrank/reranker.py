@@ -200,6 +200,11 @@ class Reranker:
         engine = self.engine
         return f"Reranker({self.checkpoint.name!r}, {engine.name} on {engine.device} in {engine.precision})"
 
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the prompt has a place for an instruction."""
+        return self._encoder.takes_instruction
+
     def score(
         self,
         pairs: Sequence[tuple[str, str | Document]],

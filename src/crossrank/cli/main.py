@@ -1,5 +1,4 @@
 """The command line's front door: every command by its name."""
-"""The command line's front door: `crossrank rerank`, `models`, `info`, `export`, `serve`."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from crossrank.cli.info import info
 from crossrank.cli.label import label
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
-from crossrank.cli.train import train
 from crossrank.cli.serve import serve
+from crossrank.cli.train import train
 
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}

@@ -148,6 +148,8 @@ class PairEncoder:
         prompt: Which text of query and document is read.
     """
 
+    takes_instruction = False
+
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, prompt: PromptTemplate | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()

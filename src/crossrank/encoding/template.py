@@ -140,6 +140,11 @@ class TemplateEncoder:
         self.truncation = WHAT_FITS
         self._constant = {piece: self._ids(piece, "template") for piece in template.pieces if not _SLOT.search(piece)}
 
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the template has a place for an instruction."""
+        return self.template.takes_instruction
+
     def with_instruction(self, instruction: str | None) -> TemplateEncoder:
         """Return an encoder whose prompt holds an instruction; None is the template's default.
 

@@ -139,7 +139,11 @@ class ModelRuntime:
             return
         try:
             prepared = self.reranker.prepare(
-                request.pairs, on_overflow=request.on_overflow or self._on_overflow, truncation=request.truncation
+                request.pairs,
+                on_overflow=request.on_overflow or self._on_overflow,
+                truncation=request.truncation,
+                # Clients send one to any model; where there is no place for it, the answer warns of that.
+                instruction=request.instruction if self.reranker.takes_instruction else None,
             )
         except InputError as error:
             self.queue.withdraw(ticket, Problem(Kind.UNUSABLE, str(error)))
@@ -218,7 +222,7 @@ class ModelRuntime:
             num_tokens=int(ticket.prepared.encoded.lengths.sum()),
             device=self.reranker.engine.device,
             timings=timings,
-            warnings=_warnings(request, num_truncated),
+            warnings=_warnings(request, num_truncated, self.reranker.takes_instruction),
         )
 
     def _scaled(self, scale: Scale, scored: ScoredDocuments, logits: Scores) -> tuple[Scores, str]:
@@ -240,11 +244,11 @@ class ModelRuntime:
         )
 
 
-def _warnings(request: RerankRequest, num_truncated: int) -> tuple[str, ...]:
+def _warnings(request: RerankRequest, num_truncated: int, takes_instruction: bool) -> tuple[str, ...]:
     warnings = []
     if num_truncated:
         warnings.append(f"{num_truncated} of {len(request.pairs)} documents were truncated")
-    if request.instruction:
+    if request.instruction and not takes_instruction:
         warnings.append("the model takes no instruction: it was not read")
     return tuple(warnings)
 
