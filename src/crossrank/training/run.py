@@ -41,7 +41,7 @@ from crossrank.training.scorer import BlockScorer
 from crossrank.training.trainer import GroupLoss, GroupTrainer
 
 # Tokens of one padded block: on a CPU what its caches hold, elsewhere enough to fill the device.
-_CPU_BUDGET, _DEVICE_BUDGET = 1024, 32768
+_CPU_BUDGET, _DEVICE_BUDGET = 2048, 32768
 # What must not change when a run is resumed, or its steps would not follow from each other.
 _FIXED = (("model",), ("loss",), ("lora",), ("training", "global_batch_size"), ("training", "seed"))
 
