@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossrank.cli.chat_options import BaseUrlOption, PriceOption
 from crossrank.cli.options import (
     Backend,
     BackendOption,
@@ -43,6 +45,16 @@ from crossrank.cli.options import (
 )
 from crossrank.cli.rerank_run import rerank_run, whole_run
 from crossrank.cli.terminal import is_terminal, note, note_skipped, print_json, print_json_lines, print_ranking
+from crossrank.cli.then import (
+    KeepOption,
+    LLMMethod,
+    LLMMethodOption,
+    Stages,
+    Then,
+    ThenOption,
+    note_stages,
+    read_then,
+)
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,19 +90,26 @@ def rerank(
     num_threads: NumThreadsOption = None,
     label: LabelOption = None,
     family: FamilyOption = None,
+    then: ThenOption = None,
+    keep: KeepOption = 20,
+    llm_method: LLMMethodOption = LLMMethod.window,
+    base_url: BaseUrlOption = None,
+    price: PriceOption = None,
 ) -> None:
     """Rank documents for a query, best first.
 
     With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
+    With --then a language model ranks the best once more; its key is OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
     loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
     only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
     if fuse and score_type is not ScoreType.logit:
         raise InputError("fused scores are no probabilities: leave out --score-type or --fuse")
+    last = read_then(then, keep=keep, method=llm_method, base_url=base_url, price=price)
     files_of_run = whole_run(queries, corpus, run, output, restart=restart, unfit=only_files)
     if files_of_run:
-        rerank_run(files_of_run, ranking, loading, restart=restart)
+        rerank_run(files_of_run, ranking, loading, last, restart=restart)
         return
     if query is None:
         raise InputError('no query: crossrank rerank "your question" FILE...')
@@ -98,7 +117,9 @@ def rerank(
         raise InputError("the query is not valid UTF-8")
     if as_json and as_jsonl:
         raise InputError("--json and --jsonl exclude each other")
-    rerank_files(query, files or [], ranking, loading, text_column=text_column, as_json=as_json, as_jsonl=as_jsonl)
+    rerank_files(
+        query, files or [], ranking, loading, last, text_column=text_column, as_json=as_json, as_jsonl=as_jsonl
+    )
 
 
 def rerank_files(
@@ -106,6 +127,7 @@ def rerank_files(
     files: Sequence[Path],
     options: RankOptions,
     loading: LoadOptions,
+    then: Then | None = None,
     *,
     text_column: str | None,
     as_json: bool,
@@ -123,24 +145,20 @@ def rerank_files(
         raise InputError("no FILE, and nothing is piped into standard input: name files or folders to rank")
     skipped = SkippedLines() if options.skip_bad else None
     documents = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
-    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else None
-    ranking = loading.load().rank(
-        query,
-        documents,
-        top_k=options.top_k,
-        score_type=options.score_type.value,
-        on_overflow=options.on_overflow.value,
-        first_stage_scores=scores,
-        instruction=options.instruction,
-        show_progress=is_terminal(sys.stderr) and sum(len(document.text) for document in documents) > LONG_WORK,
-    )
+    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else []
+    llm = then.open(on_failure="keep") if then else None
+    stages = Stages(loading.load(), options, llm, then.keep if then else 0)
+    long = is_terminal(sys.stderr) and sum(len(document.text) for document in documents) > LONG_WORK
+    ranking = stages.rank(query, documents, first_stage_scores=scores, show_progress=long)
     if as_json:
         head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
-        print_json(head | {"hits": ranking.to_dicts()})
+        reports = {"stages": [asdict(stage) for stage in ranking.stages]} if ranking.stages else {}
+        print_json(head | reports | {"hits": ranking.to_dicts()})
     elif as_jsonl:
         print_json_lines(ranking.to_dicts())
     else:
         print_ranking(ranking)
+    note_stages(ranking.stages)
     if skipped:
         note_skipped(skipped)
     if not documents:

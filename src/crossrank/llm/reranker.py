@@ -48,6 +48,9 @@ class LLMReranker:
         on_failure: Where the server gives no answer: `"keep"` the order that came in, or `"raise"`. An answer that
             cannot be read never raises.
 
+    Attributes:
+        client: What asks the language model.
+
     Raises:
         InputError: If an option is not possible.
     """
@@ -72,8 +75,8 @@ class LLMReranker:
             raise InputError("LLMReranker needs window >= 2, 1 <= step <= window, set_size >= 2, top and shuffles >= 1")
         if shuffles > 1 and method not in ("window", "single"):
             raise InputError(f"shuffles go with lists (method 'window' or 'single'), not with {method!r}")
-        self._client = as_client(chat)
-        self._asker = Asker(self._client, max_passage_tokens, find_tokens)
+        self.client = as_client(chat)
+        self._asker = Asker(self.client, max_passage_tokens, find_tokens)
         self._method = method
         self._window, self._step = window, step
         self._set_size, self._top = set_size, top
@@ -81,7 +84,7 @@ class LLMReranker:
         self._on_failure = on_failure
 
     def __repr__(self) -> str:
-        return f"LLMReranker({self._client.name!r}, method={self._method!r})"
+        return f"LLMReranker({self.client.name!r}, method={self._method!r})"
 
     def rank(self, query: str, documents: Sequence[DocumentLike], *, top_k: int | None = None) -> Ranking:
         """Rank documents for a query.
@@ -114,10 +117,10 @@ class LLMReranker:
             meter.fail(str(error))
             order, graded = list(range(len(checked))), False
         hits = tuple(Hit(i, score, checked[i]) for i, score in zip(order, scores, strict=True))
-        usage = meter.usage(self._client.prices)
-        stage = Stage(self._client.name, len(checked), usage, meter.repairs, meter.failures)
+        usage = meter.usage(self.client.prices)
+        stage = Stage(self.client.name, len(checked), usage, meter.repairs, meter.failures)
         kind = "grade" if graded else "reciprocal rank"
-        return Ranking(query, hits[:top_k], score_type=kind, model=self._client.name, stages=(stage,))
+        return Ranking(query, hits[:top_k], score_type=kind, model=self.client.name, stages=(stage,))
 
     def _order(self, query: str, documents: list[Document], meter: Meter) -> tuple[list[int], list[float]]:
         """Return the positions, best first, and for grades the score of each in that order."""
@@ -138,7 +141,7 @@ class LLMReranker:
         """Return positions in the order of the model, or that of several answers to shuffled lists."""
         lists = [positions] if self._shuffles == 1 else _shuffled(positions, self._shuffles, query)
         ask = partial(self._ask_for_order, query, documents, meter)
-        answers = [answer for answer in self._client.map(ask, lists) if answer is not None]
+        answers = [answer for answer in self.client.map(ask, lists) if answer is not None]
         if len(answers) < 2:
             return answers[0] if answers else positions
         places = {position: place for place, position in enumerate(positions)}
@@ -162,7 +165,7 @@ class LLMReranker:
 
     def _grade_all(self, query: str, documents: list[Document], meter: Meter) -> tuple[list[int], list[float]]:
         grade: Callable[[Document], object] = partial(Grader(self._asker).grade, query, meter=meter)
-        found = [getattr(answer, "value", None) for answer in self._client.map(grade, documents)]
+        found = [getattr(answer, "value", None) for answer in self.client.map(grade, documents)]
         grades = _filled(found)
         order = sorted(range(len(grades)), key=lambda i: -grades[i])
         return order, [grades[i] for i in order]
