@@ -104,7 +104,7 @@ def test_a_server_that_misbehaves_is_repaired_and_what_stays_unreadable_is_left_
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["pairs"] == 4 and len(report["failures"]) == 1
-    assert report["repairs"] == {"prose": 1, "unreadable": 2} and report["usage"]["retries"] == 2
+    assert report["repairs"] == {"prose": 1, "refusal": 2} and report["usage"]["retries"] == 2
     assert "1 pair(s) left out, the first because of document" in result.stderr
 
 

@@ -65,7 +65,7 @@ def test_a_failure_keeps_the_order_and_says_so(crossrank, reranker, server, plan
     result = crossrank("rerank", QUERY, planets, *THEN, "--json")
     ranking = json.loads(result.stdout)
     assert [hit["document"]["id"] for hit in ranking["hits"]] == ["mars", "venus", "rose", "bread"]
-    assert ranking["stages"][1]["failures"] == ["a list of 4: the answer could not be read"]
+    assert ranking["stages"][1]["failures"] == ["a list of 4: the model refused to answer"]
     assert "the order that came in was kept" in result.stderr
     server.otherwise = lambda request: failure(401, f"bad key {KEY}")
     result = crossrank("rerank", QUERY, planets, *THEN, "--llm-method", "single", "--keep", 2)

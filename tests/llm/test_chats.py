@@ -107,6 +107,14 @@ def test_a_refused_key_and_a_server_that_repeats_it_show_no_key(make, server):
     assert KEY in str(server.headers), "the key did not reach the server: this test shows nothing"
 
 
+def test_logs_of_the_sdk_show_no_key(make, server, caplog):
+    caplog.set_level("DEBUG")
+    server.script += [server_error(), answer("fine")]
+    complete(make())
+    assert caplog.records and KEY not in caplog.text
+    assert KEY not in repr(make()) and KEY not in str(make())
+
+
 def test_openai_settings_that_a_model_refuses_are_left_out_from_then_on(server):
     server.script += [
         failure(400, "Unsupported value: 'temperature' does not support 0", param="temperature"),

@@ -123,14 +123,14 @@ def test_what_cannot_be_read_is_asked_for_again_once(make, server):
     server.script += [refusal(), answer('{"ranking": [2, 1]}')]
     ranking = make().rank("q", documents([1, 2]))
     assert order_of(ranking) == [1, 0]
-    assert ranking.stages[0].repairs == {"unreadable": 1} and ranking.stages[0].failures == ()
+    assert ranking.stages[0].repairs == {"refusal": 1} and ranking.stages[0].failures == ()
     assert "could not be read" in prompt_of(server.requests[1])
 
 
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (refusal(), "could not be read"),
+        (refusal(), "refused"),
         (filtered(), "refused"),
         (answer(""), "empty"),
         (answer("{{{"), "could not be read"),
@@ -151,7 +151,7 @@ def test_a_window_that_fails_keeps_its_order_and_the_others_are_ranked(make, ser
     server.script += [refusal(), refusal()]
     ranking = make(window=4, step=2).rank("q", documents([0, 1, 2, 3, 9, 8]))
     assert order_of(ranking) == [3, 2, 1, 0, 4, 5]
-    assert ranking.stages[0].failures == ("a list of 4: the answer could not be read",)
+    assert ranking.stages[0].failures == ("a list of 4: the model refused to answer",)
 
 
 def test_a_document_without_a_grade_stays_behind_the_one_before_it(make, server):
@@ -192,6 +192,8 @@ def test_passages_are_cut_by_tokens_and_shortened_when_the_model_reads_less(make
     first, second = (PASSAGE.findall(prompt_of(request)) for request in server.requests)
     assert [len(text.split()) <= 201 for _, text in first] == [True, True]
     assert len(second[0][1].split()) <= 101
+    assert [hit.truncated for hit in ranking] == [True, True]
+    assert not make().rank("q", documents([1]))[0].truncated
 
 
 def test_passages_cannot_leave_their_fence(make, server):

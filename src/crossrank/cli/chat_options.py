@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.terminal import note
-from crossrank.errors import InputError
+from crossrank.errors import ChatError, InputError
 
 if TYPE_CHECKING:
     from crossrank.llm.asking import Asker
@@ -123,6 +126,25 @@ def describe_usage(usage: Usage) -> str:
     if usage.cost_usd is not None:
         parts.append(f"${usage.cost_usd:.4f}")
     return ", ".join(parts)
+
+
+@contextmanager
+def telling_what_is_kept(chat: ChatOptions, usage: Callable[[], Usage]) -> Iterator[None]:
+    """Say how far it came where the server gives no answer, or Ctrl-C ends it: the cache has all that was paid for.
+
+    Raises:
+        ChatError: As the block does, with that in its message.
+        Exit: With code 130, if interrupted.
+    """
+    try:
+        yield
+    except (ChatError, KeyboardInterrupt) as error:
+        kept = f"{describe_usage(usage())} so far, kept in {chat.cache or default_cache()}"
+        advice = f"({kept}: give the same command again to go on)"
+        if isinstance(error, ChatError):
+            raise ChatError(f"{error} {advice}", kind=error.kind) from None
+        note(f"interrupted {advice}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def note_estimate(usage: Usage) -> None:

@@ -20,13 +20,13 @@ from crossrank.cli.chat_options import (
     PassageTokensOption,
     PerMinuteOption,
     PriceOption,
-    default_cache,
     describe_usage,
     note_estimate,
+    telling_what_is_kept,
 )
 from crossrank.cli.options import Backend, Dtype, JsonOption, LoadOptions
 from crossrank.cli.terminal import note, print_json, print_table, progress
-from crossrank.errors import ChatError, DataError, InputError, RerankError
+from crossrank.errors import DataError, InputError, RerankError
 
 if TYPE_CHECKING:
     from crossrank.data.beir import Corpus
@@ -166,11 +166,8 @@ def _ask_model(chat: ChatOptions, pairs: list[_Pair], *, dry_run: bool) -> tuple
     if dry_run:
         return [], {}
     meter = Meter()
-    try:
+    with telling_what_is_kept(chat, lambda: meter.usage(prices)):
         graded = list(_graded(grader, pairs, meter, asker.client.map))
-    except ChatError as error:
-        kept = f"{describe_usage(meter.usage(prices))} so far, kept in {chat.cache or default_cache()}"
-        raise ChatError(f"{error} ({kept}: give the same command again to go on)", kind=error.kind) from None
     usage = meter.usage(prices)
     note(describe_usage(usage))
     if meter.failures:

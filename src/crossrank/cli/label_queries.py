@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,16 +20,17 @@ from crossrank.cli.chat_options import (
     PassageTokensOption,
     PerMinuteOption,
     PriceOption,
-    default_cache,
     describe_usage,
     note_estimate,
+    telling_what_is_kept,
 )
 from crossrank.cli.options import JsonOption
 from crossrank.cli.terminal import note, print_json, progress
-from crossrank.errors import ChatError, InputError, RerankError
+from crossrank.errors import InputError, RerankError
 
 if TYPE_CHECKING:
     from crossrank.llm.client import Meter
+    from crossrank.llm.synthesis import QueryWriter
     from crossrank.types import Document
 
 # Characters; what is shorter says too little to be asked for.
@@ -108,29 +110,37 @@ def _write_queries(
     if dry_run:
         return None
     meter = Meter()
-    queries: dict[str, str] = {}
-    sources: dict[str, str] = {}
-    seen: set[str] = set()
-    repeated = 0
-    try:
-        with progress("documents", total=len(documents)) as advance:
-            listed = asker.client.map(lambda document: writer.write(document, meter), documents)
-            for document, texts in zip(documents, listed, strict=True):
-                advance()
-                fresh = [text for text in texts if text.casefold() not in seen]
-                repeated += len(texts) - len(fresh)
-                seen.update(text.casefold() for text in fresh)
-                for number, text in enumerate(fresh, start=1):
-                    queries[f"{document.id}-q{number}"] = text
-                    sources[f"{document.id}-q{number}"] = str(document.id)
-    except ChatError as error:
-        kept = f"{describe_usage(meter.usage(prices))} so far, kept in {chat.cache or default_cache()}"
-        raise ChatError(f"{error} ({kept}: give the same command again to go on)", kind=error.kind) from None
+    with (
+        telling_what_is_kept(chat, lambda: meter.usage(prices)),
+        progress("documents", total=len(documents)) as advance,
+    ):
+        queries, sources, repeated = _collect(documents, writer, meter, asker.client.map, advance)
     usage = meter.usage(prices)
     note(describe_usage(usage))
     if not queries:
         raise RerankError(f"no query was written: {'; '.join(meter.failures[:3])}")
     return queries, sources, _report(meter, repeated) | {"estimate": asdict(estimate), "usage": asdict(usage)}
+
+
+def _collect(
+    documents: list[Document], writer: QueryWriter, meter: Meter, spread: Any, advance: Callable[..., None]
+) -> tuple[dict[str, str], dict[str, str], int]:
+    """Return texts and source documents by the ids of the queries, and how many repeated one of another document."""
+    queries: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    seen: set[str] = set()
+    repeated = 0
+    for document, texts in zip(
+        documents, spread(lambda document: writer.write(document, meter), documents), strict=True
+    ):
+        advance()
+        fresh = [text for text in texts if text.casefold() not in seen]
+        repeated += len(texts) - len(fresh)
+        seen.update(text.casefold() for text in fresh)
+        for number, text in enumerate(fresh, start=1):
+            queries[f"{document.id}-q{number}"] = text
+            sources[f"{document.id}-q{number}"] = str(document.id)
+    return queries, sources, repeated
 
 
 def _report(meter: Meter, repeated: int) -> dict[str, Any]:

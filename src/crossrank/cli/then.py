@@ -42,7 +42,9 @@ ThenOption = Annotated[
         rich_help_panel=_THEN,
     ),
 ]
-KeepOption = Annotated[int, typer.Option(min=1, help="How many of the best it ranks.", rich_help_panel=_THEN)]
+KeepOption = Annotated[
+    int, typer.Option(min=1, help="How many of the best it ranks; the others are left out.", rich_help_panel=_THEN)
+]
 LLMMethodOption = Annotated[
     LLMMethod,
     typer.Option(

@@ -27,7 +27,7 @@ class AnthropicChat:
     Args:
         model: As in `claude-haiku-4-5`.
         base_url: Of another server; `ANTHROPIC_BASE_URL` of the environment, or Anthropic.
-        timeout_s: Most seconds that one request may take.
+        timeout_s: Most seconds that the server may stay silent.
         max_retries: Most repetitions after a timeout, a broken connection, 408, 409, 429 or 5xx.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,8 @@ Value = TypeVar("Value")
 
 # Below this a passage says nothing any more.
 _FEWEST_TOKENS = 16
+# Decides only how an answer that cannot be read is called in the result; refusals in other languages are "unreadable".
+_REFUSAL = re.compile(r"\b(sorry|as an ai|unable to|not able to|cannot|can['’]t|won['’]t|decline)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ _DESCRIPTIONS = {
 
 
 def _fault(completion: Completion) -> str:
-    if completion.stop == "refusal":
-        return "refusal"
     if completion.stop == "length":
         return "cut off"
+    if completion.stop == "refusal" or _REFUSAL.search(completion.text):
+        return "refusal"
     return "unreadable" if completion.text.strip() else "empty"

@@ -26,7 +26,7 @@ class OpenAIChat:
     Args:
         model: As the server calls it.
         base_url: Of the server, as in `http://localhost:8000/v1`; `OPENAI_BASE_URL` of the environment, or OpenAI.
-        timeout_s: Most seconds that one request may take.
+        timeout_s: Most seconds that the server may stay silent.
         max_retries: Most repetitions after a timeout, a broken connection, 408, 409, 429 or 5xx.
 
     Raises:

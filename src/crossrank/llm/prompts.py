@@ -43,9 +43,14 @@ class PassageWriter:
 
     def passage(self, document: Document, number: int | None = None) -> str:
         """Return one document between tags, with the number that the answer calls it by."""
-        text = f"{document.title}\n{document.text}" if document.title else document.text
+        text = _full_text(document)
         name = "" if number is None else f' id="{number}"'
         return f"<passage{name}>\n{_plain(cut(text, self.limit, self._find))}\n</passage>"
+
+    def is_cut(self, document: Document) -> bool:
+        """Return whether a part of a document is left out."""
+        text = _full_text(document)
+        return len(cut(text, self.limit, self._find)) < len(text)
 
     def passages(self, documents: Sequence[Document]) -> str:
         """Return documents between tags, numbered from 1."""
@@ -138,5 +143,10 @@ def _prompt(role: str, task: str, fields: dict[str, object]) -> Prompt:
     return Prompt([system, {"role": "user", "content": task}], schema)
 
 
+def _full_text(document: Document) -> str:
+    return f"{document.title}\n{document.text}" if document.title else document.text
+
+
 def _plain(text: str) -> str:
-    return _TAG.sub("&lt;", text).translate(_CONTROL)
+    # A lone surrogate is no text, and no request can carry it.
+    return _TAG.sub("&lt;", text).translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")

@@ -116,7 +116,8 @@ class LLMReranker:
                 raise
             meter.fail(str(error))
             order, graded = list(range(len(checked))), False
-        hits = tuple(Hit(i, score, checked[i]) for i, score in zip(order, scores, strict=True))
+        is_cut = self._asker.writer().is_cut
+        hits = tuple(Hit(i, score, checked[i], is_cut(checked[i])) for i, score in zip(order, scores, strict=True))
         usage = meter.usage(self.client.prices)
         stage = Stage(self.client.name, len(checked), usage, meter.repairs, meter.failures)
         kind = "grade" if graded else "reciprocal rank"

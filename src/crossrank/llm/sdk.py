@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from crossrank.errors import ChatError, InputError
 
-# Of one request, first byte to last; a slow model that thinks for longer than that is asked again.
+# Without a byte from the server; a model that thinks for longer than that is asked again.
 TIMEOUT_S = 120.0
 # With the SDKs' backoff (half a second, doubled up to 8 s, or what the server's Retry-After says): about 20 s in all.
 MAX_RETRIES = 5
