@@ -117,6 +117,7 @@ def test_nothing_but_refusals_is_an_error(crossrank, server, data):
 def test_a_teacher_labels_the_same_way(crossrank, data):
     result = label(crossrank, data, "--teacher", "crossrank-mini-en-v1", "--split", "test")
     assert result.exit_code == 0, result.output
+    assert "not calibrated" in result.stderr
     grades = read_qrels(data / "labels/qrels/test.tsv")
     assert grades["q1"]["mars"] > grades["q1"]["bread"] and grades["q2"]["bread"] > grades["q2"]["mars"]
     row = json.loads((data / "labels/labels.jsonl").read_text().splitlines()[0])

@@ -206,6 +206,8 @@ def _ask_teacher(
     if dry_run:
         return [], {}
     reranker = LoadOptions(teacher, None, Backend.auto, "auto", Dtype.auto, None, None, None).load()
+    if reranker.checkpoint.settings.calibration is None:
+        note(f"{teacher} is not calibrated: check the shares of the grades, or fit it first (crossrank calibrate)")
     graded = []
     with progress("pairs", total=total) as advance:
         for listed in by_query.values():
