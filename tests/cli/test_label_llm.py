@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from chat_server import ScriptedChatServer, answer, failure, prompt_of, rate_limited, refusal, server_error
+from chat_server import ScriptedChatServer, answer, failure, prompt_of, rate_limited, refusal, server_error, slow
 from crossrank.data.qrels import read_qrels
 
 KEY = "sk-secret-0123456789"
@@ -117,11 +121,17 @@ def test_nothing_but_refusals_is_an_error(crossrank, server, data):
 def test_a_teacher_labels_the_same_way(crossrank, data):
     result = label(crossrank, data, "--teacher", "crossrank-mini-en-v1", "--split", "test")
     assert result.exit_code == 0, result.output
-    assert "not calibrated" in result.stderr
+    assert "not calibrated" not in result.stderr
     grades = read_qrels(data / "labels/qrels/test.tsv")
     assert grades["q1"]["mars"] > grades["q1"]["bread"] and grades["q2"]["bread"] > grades["q2"]["mars"]
     row = json.loads((data / "labels/labels.jsonl").read_text().splitlines()[0])
     assert 0 <= row["teacher_score"] <= 1
+
+
+def test_a_teacher_that_is_not_calibrated_is_named(crossrank, data, exported):
+    result = label(crossrank, data, "--teacher", exported)
+    assert result.exit_code == 0, result.output
+    assert "is not calibrated: check the shares of the grades" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -198,3 +208,21 @@ def test_synthetic_queries_and_their_round_trip(crossrank, server, data):
     assert "zebra" in {row["text"] for row in dropped}
     result = crossrank(*command[:-1], data / "x", "--retriever", "run:a.run")
     assert result.exit_code == 2 and "bm25 or dense:MODEL" in result.stderr
+
+
+def test_ctrl_c_keeps_what_was_answered(crossrank, server, data):
+    server.otherwise = lambda request: slow(0.3, '{"reason": "a", "grade": 1}')
+    command = [
+        sys.executable, "-c", "from crossrank.cli.main import app; app(prog_name='crossrank')", "label", "llm",
+        "--queries", data / "queries.jsonl", "--corpus", data / "corpus.jsonl", "--run", data / "a.run",
+        "-o", data / "labels", "--concurrency", "1", *LLM,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while len(server.requests) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "give the same command again to go on" in errors
+    assert not (data / "labels").exists() and "Traceback" not in errors
+    assert label(crossrank, data, *LLM, "--concurrency", 1).exit_code == 0
+    assert len(server.requests) == 5, "an answer was paid for twice"

@@ -9,7 +9,7 @@ from typing import Any
 Spans = Sequence[tuple[int, int]]
 FindTokens = Callable[[str], Spans]
 
-# Up to 6 Latin letters with the space before them, up to 3 digits, or one character of anything else: on English corpora
+# Up to 6 Latin letters with the space before them, up to 3 digits, or one character of anything else: on English text
 # 1.06 to 1.31 times the tokens of a vocabulary of 30,000 (docs/log.md), so that what is cut by it fits.
 _TOKEN = re.compile(r" ?[A-Za-z]{1,6}|\d{1,3}|\s+|.", re.DOTALL)
 
