@@ -1,4 +1,4 @@
-"""`crossrank mine`: hard negatives for training."""
+"""`crossrank mine`: hard negatives for training, and an audit of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.exits import INTERRUPTED
+from crossrank.cli.mine_audit import audit
 from crossrank.cli.options import Backend, Dtype, JsonOption, LoadOptions
 from crossrank.cli.rerank_run import fingerprint_files
 from crossrank.cli.terminal import note, print_facts, print_json, progress
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from crossrank.retrieval.retriever import Retriever
     from crossrank.types import Scorer
 
-mine = typer.Typer(invoke_without_command=True, help="Hard negatives for training.")
+mine = typer.Typer(invoke_without_command=True, help="Hard negatives for training, and an audit of them.")
+mine.command()(audit)
 
 _INPUT, _RULES, _CHOICE, _TEACHER = "Input", "Rules", "Choice", "Teacher"
 
