@@ -122,6 +122,21 @@ def test_automodel_goes_in_and_comes_out(crossrank, corpus_id, tmp_path):
     assert not {"d0", "d4"} & set(ids(read(tmp_path / "again.jsonl")[0]["neg_doc"]))
 
 
+def test_every_row_is_searched_in_its_own_corpus(crossrank, corpus_id, tmp_path, write_jsonl):
+    (tmp_path / "data" / "news").mkdir()
+    about = {"class": "TextQADataset", "corpus_id": "news"}
+    (tmp_path / "data" / "news" / "merlin_metadata.json").write_text(json.dumps(about))
+    write_jsonl(tmp_path / "data" / "news" / "train.jsonl", *({"id": f"n{i}", "text": t} for i, t in enumerate(TEXTS)))
+    row = {"question_id": "q1", "question": "red planet", "corpus_id": "wiki", "pos_doc": ["d0"], "neg_doc": []}
+    rows = [row, row | {"question_id": "q2", "corpus_id": "news", "pos_doc": ["n0"]}]
+    corpus_id.write_text(json.dumps({"corpus": [{"path": "wiki"}, {"path": "news"}], "data": rows}))
+    out = tmp_path / "mined.json"
+    assert crossrank("mine", "--data", corpus_id, "-o", out, "--percent", "0", "--random-share", "0.2").exit_code == 0
+    mined = json.loads(out.read_text())
+    assert mined["corpus"] == [{"path": "data/wiki"}, {"path": "data/news"}]
+    assert [{key[0] for key in ids(row["neg_doc"])} for row in mined["data"]] == [{"d"}, {"n"}]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

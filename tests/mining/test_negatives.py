@@ -164,6 +164,27 @@ def test_a_positive_of_the_same_question_in_another_row_is_no_negative():
     assert [ids(m.negatives) for m in mined] == [["d2"], ["d2"]]
 
 
+def test_the_same_question_over_two_corpora_has_positives_in_each():
+    first, second = question("d0", query_id="a"), question("e0", query_id="b")._replace(corpus_id="other")
+    assert repeated_questions([first, second]) == {}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_algorithm_of_automodel(seed):
+    """Whole corpus, one scale above 0: mask positives and all above 95% of the lowest one, then take the best."""
+    draw = np.random.default_rng(seed)
+    scores = draw.permutation(np.linspace(0.1, 1.0, 30))
+    positives = draw.choice(30, size=3, replace=False)
+    allowed = np.where(scores > 0.95 * scores[positives].min(), -np.inf, scores)
+    allowed[positives] = -np.inf
+    best = [i for i in np.argsort(-allowed, kind="stable")[:5] if np.isfinite(allowed[i])]
+    corpus = Shelf(*(f"text {i}" for i in range(30)))
+    retriever = Ranks(**{f"d{i}": float(score) for i, score in enumerate(scores)})
+    plan = Plan(Rules(near_duplicate=None), num=5)
+    (mined,) = mine(corpus, plan, question(*(f"d{i}" for i in positives)), r=retriever)
+    assert ids(mined.negatives) == [f"d{i}" for i in best]
+
+
 def test_questions_keep_their_order_and_are_searched_in_blocks(monkeypatch):
     monkeypatch.setattr("crossrank.mining.negatives.BLOCK_QUESTIONS", 3)
     retriever = Ranks(d0=2.0, d1=1.0)

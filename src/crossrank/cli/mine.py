@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import islice
@@ -23,7 +24,7 @@ from crossrank.errors import InputError
 
 if TYPE_CHECKING:
     from crossrank.data.mined_groups import GroupWriter
-    from crossrank.data.questions import QuestionSet
+    from crossrank.data.questions import MinableCorpus, QuestionSet
     from crossrank.mining.negatives import Plan
     from crossrank.retrieval.retriever import Retriever
     from crossrank.types import Scorer
@@ -194,7 +195,7 @@ class _Job:
 
         settings = self._settings()
         head = self._head(settings) if self.output.suffix == ".json" else None
-        total = sum(1 for _ in self.questions.read())
+        total = self.questions.num_questions
         with open_group_writer(
             self.output, settings=settings, head=head, unroll=self.unroll, restart=restart
         ) as writer:
@@ -214,10 +215,12 @@ class _Job:
     def _mine(self, writer: GroupWriter, total: int) -> None:
         from crossrank.mining.negative_rows import counts_of, row_with_ids, row_with_texts
         from crossrank.mining.negatives import mine_negatives, repeated_questions
+        from crossrank.retrieval.selection import open_retriever
 
         scorer: Scorer | None = self.teacher.load() if self.teacher else None
         corpora = self.questions.corpora
-        indexed = {corpus_id: self._indexed(corpus_id) for corpus_id in corpora}
+        retrievers = {name: open_retriever(name, language=self.language) for name in self.retrievers}
+        indexed = {corpus_id: _indexed(corpus, retrievers) for corpus_id, corpus in corpora.items()}
         excluded = repeated_questions(self.questions.read())
         left = islice(self.questions.read(), writer.finished, None)
         to_row = row_with_ids if self.output.suffix == ".json" else row_with_texts
@@ -225,16 +228,6 @@ class _Job:
             for mined in mine_negatives(left, corpora, indexed, self.plan, teacher=scorer, excluded=excluded):
                 writer.write(to_row(mined), counts_of(mined, wanted=self.plan.num))
                 advance()
-
-    def _indexed(self, corpus_id: str) -> dict[str, Retriever]:
-        from crossrank.retrieval.selection import open_retriever
-
-        corpus = self.questions.corpora[corpus_id]
-        found = {name: open_retriever(name, language=self.language) for name in self.retrievers}
-        for name, retriever in found.items():
-            with progress(f"{name}: documents", total=len(corpus)) as advance:
-                retriever.index(corpus, on_progress=advance)
-        return found
 
     def _settings(self) -> dict[str, Any]:
         """Everything that the rows depend on."""
@@ -257,6 +250,15 @@ class _Job:
         folder = self.output.parent.resolve()
         corpora = [{"path": os.path.relpath(path, folder)} for path in self.questions.corpus_paths]
         return {"corpus": corpora[0] if len(corpora) == 1 else corpora, "mining": {"args": settings}}
+
+
+def _indexed(corpus: MinableCorpus, retrievers: Mapping[str, Retriever]) -> dict[str, Retriever]:
+    """Return retrievers that hold the corpus; a copy has an index of its own, and shares the model."""
+    found = {name: copy(retriever) for name, retriever in retrievers.items()}
+    for name, retriever in found.items():
+        with progress(f"{name}: documents", total=len(corpus)) as advance:
+            retriever.index(corpus, on_progress=advance)
+    return found
 
 
 def _describe_retriever(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from crossrank.data.beir import open_corpus, read_queries
-from crossrank.data.groups.corpus_id import corpus_files, corpus_folders, read_corpora
+from crossrank.data.groups.corpus_id import METADATA_FILE, corpus_files, corpus_folders, read_corpora
 from crossrank.data.groups.inline import ID_KEYS, QUERY_KEYS, first_field, query_id
 from crossrank.data.groups.store import StoreWriter
 from crossrank.data.json_stream import stream_json
@@ -69,6 +69,7 @@ class QuestionSet:
     Attributes:
         corpora: By their ids.
         read: Yields the questions, in the order of the file; may be called again.
+        num_questions: How many they are.
         files: What everything was read from.
         corpus_paths: The corpus folders of a corpus-ID file; empty for BEIR files.
         num_without_positives: Queries of the file that nothing is mined for.
@@ -76,6 +77,7 @@ class QuestionSet:
 
     corpora: Mapping[str, MinableCorpus]
     read: Callable[[], Iterator[Question]]
+    num_questions: int
     files: tuple[Path, ...]
     corpus_paths: tuple[Path, ...] = field(default=())
     num_without_positives: int = 0
@@ -109,8 +111,9 @@ def open_beir_questions(queries: Path, corpora: Sequence[Path], qrels: Path) -> 
                 if positives:
                     yield Question(query_id, texts[query_id], CORPUS_ID, positives, negatives, {})
 
-        without = len(texts) - sum(bool(positives) for positives, _ in graded.values())
-        yield QuestionSet({CORPUS_ID: corpus}, read, (queries, *corpora, qrels), num_without_positives=without)
+        num = sum(bool(positives) for positives, _ in graded.values())
+        files = (queries, *corpora, qrels)
+        yield QuestionSet({CORPUS_ID: corpus}, read, num, files, num_without_positives=len(texts) - num)
 
 
 class _JoinedCorpora:
@@ -145,7 +148,7 @@ def open_corpus_id_questions(path: Path) -> Iterator[QuestionSet]:
         DataError: If the file or a corpus is bad, or a row names an unknown corpus or document.
     """
     folders = corpus_folders(path)
-    files = (path, *(file for folder in folders for file in corpus_files(folder)))
+    files = (path, *(file for folder in folders for file in (folder / METADATA_FILE, *corpus_files(folder))))
     with tempfile.TemporaryDirectory() as folder, StoreWriter(Path(folder)) as writer:
         corpora = read_corpora(path, writer)
         writer.problems.raise_errors()
@@ -153,10 +156,9 @@ def open_corpus_id_questions(path: Path) -> Iterator[QuestionSet]:
         def read() -> Iterator[Question]:
             return _read_rows(path, corpora)
 
-        for _ in read():
-            pass  # every row is checked before the long work begins
+        num = sum(1 for _ in read())  # every row is checked before the long work begins
         unique = tuple(dict.fromkeys(folder.resolve() for folder in folders))
-        yield QuestionSet(corpora, read, files, unique)
+        yield QuestionSet(corpora, read, num, files, unique)
 
 
 def _read_rows(path: Path, corpora: Mapping[str, MinableCorpus]) -> Iterator[Question]:

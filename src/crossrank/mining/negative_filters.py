@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,6 +61,8 @@ class Rules:
             raise InputError(f"the rank window needs 1 <= first <= last, not {self.first_rank}-{self.last_rank}")
         if self.percent is not None and not 0 < self.percent <= 1:
             raise InputError(f"percent is a share of the positive's score, above 0 and at most 1, not {self.percent}")
+        if self.max_score is not None and math.isnan(self.max_score):
+            raise InputError("the highest score must be a number, not NaN")
         if self.margin is not None and not self.margin >= 0:
             raise InputError(f"the margin must be at least 0, not {self.margin}")
         if self.near_duplicate is not None and not 0 < self.near_duplicate <= 1:

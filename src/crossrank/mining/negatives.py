@@ -27,6 +27,7 @@ from crossrank.retrieval.retriever import Retriever, full_text
 from crossrank.types import Document, Scorer
 
 TEACHER = "teacher"
+Excluded = dict[tuple[str, int], frozenset[str]]
 # One side of the matrix of scores that a bi-encoder holds; the candidates of so many questions are in memory.
 BLOCK_QUESTIONS = 1024
 # Questions whose documents are in memory, and which are handed to the teacher in one call.
@@ -128,7 +129,7 @@ def mine_negatives(
     plan: Plan,
     *,
     teacher: Scorer | None = None,
-    excluded: Mapping[int, frozenset[str]] | None = None,
+    excluded: Excluded | None = None,
 ) -> Iterator[MinedQuestion]:
     """Yield every question with its negatives, in the order given.
 
@@ -161,20 +162,25 @@ def mine_negatives(
             yield from (pool.mined() for pool in pools)
 
 
-def repeated_questions(questions: Iterable[Question]) -> dict[int, frozenset[str]]:
-    """Return the positives of all questions with one text, by `text_key`; those of texts that come once are left out.
+def repeated_questions(questions: Iterable[Question]) -> Excluded:
+    """Return the positives of all questions with one text over one corpus; texts that come once are left out.
 
     A document that is relevant for a question is no negative for the same question under another id, as in files with
     a row for each positive.
     """
-    first: dict[int, Question] = {}
-    together: dict[int, frozenset[str]] = {}
+    first: Excluded = {}
+    together: Excluded = {}
     for question in questions:
-        key = text_key(question.query)
-        before = first.setdefault(key, question)
-        if before is not question:
-            together[key] = together.get(key, frozenset(before.positives)).union(question.positives)
+        key = _text_of(question)
+        if key in first:
+            together[key] = together.get(key, first[key]).union(question.positives)
+        else:
+            first[key] = frozenset(question.positives)
     return together
+
+
+def _text_of(question: Question) -> tuple[str, int]:
+    return question.corpus_id, text_key(question.query)
 
 
 def _search(
@@ -214,11 +220,11 @@ class _Pool:
         corpus: MinableCorpus,
         found: Mapping[str, dict[str, Place]],
         plan: Plan,
-        excluded: Mapping[int, frozenset[str]],
+        excluded: Excluded,
     ) -> None:
         self.question = question
         self._plan = plan
-        self._relevant = excluded.get(text_key(question.query), frozenset()).union(question.positives)
+        self._relevant = excluded.get(_text_of(question), frozenset()).union(question.positives)
         relevant = {document_id: _get(corpus, document_id) for document_id in sorted(self._relevant)}
         self._texts = [full_text(document) for document in relevant.values()]
         self._shingles = [shingles(text) for text in self._texts] if plan.rules.near_duplicate is not None else []
