@@ -263,6 +263,23 @@ def test_any_function_is_a_chat_model():
     assert reranker.rank("q", ["a", "b"]).stages[0].usage.input_tokens == 10
 
 
+def test_a_function_that_fails_keeps_the_order_and_shows_no_more_than_the_type():
+    def broken(messages):
+        raise OSError("key sk-secret")
+
+    ranking = LLMReranker(broken).rank("q", ["a", "b"])
+    assert order_of(ranking) == [0, 1] and "raised OSError" in ranking.stages[0].failures[0]
+    assert "sk-secret" not in str(ranking.stages)
+    with pytest.raises(ChatError, match="raised OSError"):
+        LLMReranker(broken, on_failure="raise").rank("q", ["a", "b"])
+    assert "returned a NoneType" in LLMReranker(lambda messages: None).rank("q", ["a", "b"]).stages[0].failures[0]
+
+
+def test_the_heap_sorts_no_more_than_is_kept(make, server):
+    ranking = make(method="setwise").rank("q", documents(WORTHS), top_k=2)
+    assert order_of(ranking) == BEST[:2] and len(server.requests) < 60
+
+
 def test_a_rate_limit_spaces_calls():
     times = []
 

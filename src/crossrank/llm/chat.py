@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from crossrank.errors import ChatError
+
 Messages = Sequence[Mapping[str, str]]
 Schema = Mapping[str, Any]
 StopReason = Literal["end", "length", "refusal"]
@@ -61,7 +63,8 @@ ChatFunction = Callable[[list[dict[str, str]]], str | Completion]
 class CallableChat:
     """Any function from messages to a text: another library's client, a local model, a test.
 
-    Timeouts and retries are the function's own. What it raises ends the ranking, except a `ChatError`.
+    Timeouts and retries are the function's own. What it raises becomes a `ChatError` that names the type alone, since
+    nobody knows what else the message holds.
     """
 
     address = ""
@@ -71,6 +74,19 @@ class CallableChat:
         self.name = name or getattr(function, "__qualname__", type(function).__name__)
 
     def complete(self, messages: Messages, *, schema: Schema, max_tokens: int) -> Completion:
-        """Return what the function returns; it is not told the schema and the limit."""
-        answer = self._function([dict(message) for message in messages])
-        return answer if isinstance(answer, Completion) else Completion(answer)
+        """Return what the function returns; it is not told the schema and the limit.
+
+        Raises:
+            ChatError: If it raises, or returns no text.
+        """
+        try:
+            answer = self._function([dict(message) for message in messages])
+        except ChatError:
+            raise
+        except Exception as error:
+            raise ChatError(f"{self.name} raised {type(error).__name__}", kind="server") from error
+        if isinstance(answer, str):
+            return Completion(answer)
+        if not isinstance(answer, Completion):
+            raise ChatError(f"{self.name} returned a {type(answer).__name__}, not a text", kind="answer")
+        return answer

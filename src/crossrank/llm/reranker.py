@@ -109,7 +109,7 @@ class LLMReranker:
         scores = [1 / rank for rank in range(1, len(checked) + 1)]
         graded = self._method == "pointwise"
         try:
-            order, grades = self._order(query, checked, meter)
+            order, grades = self._order(query, checked, meter, top_k)
             scores = grades or scores
         except ChatError as error:
             if self._on_failure == "raise":
@@ -123,14 +123,17 @@ class LLMReranker:
         kind = "grade" if graded else "reciprocal rank"
         return Ranking(query, hits[:top_k], score_type=kind, model=self.client.name, stages=(stage,))
 
-    def _order(self, query: str, documents: list[Document], meter: Meter) -> tuple[list[int], list[float]]:
+    def _order(
+        self, query: str, documents: list[Document], meter: Meter, top_k: int | None
+    ) -> tuple[list[int], list[float]]:
         """Return the positions, best first, and for grades the score of each in that order."""
         count = len(documents)
         if self._method == "pointwise":
             return self._grade_all(query, documents, meter)
         if self._method == "setwise":
             choose = partial(self._choose, query, documents, meter)
-            return heap_order(count, choose, top=self._top, set_size=self._set_size), []
+            top = min(self._top, top_k or self._top)
+            return heap_order(count, choose, top=top, set_size=self._set_size), []
         order = list(range(count))
         size = count if self._method == "single" else self._window
         for start, end in windows(count, size=max(size, 1), step=min(self._step, max(size, 1))):
