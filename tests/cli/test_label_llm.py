@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_was_answered(crossrank, server, data):
         "-o", data / "labels", "--concurrency", "1", *LLM,
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while len(server.requests) < 2:
+    while len(server.requests) < 2 and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
