@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crossrank.retrieval.retriever import Retriever
     from crossrank.types import Scorer
 
-mine = typer.Typer(invoke_without_command=True, help="Hard negatives for training, and an audit of them.")
+mine = typer.Typer(invoke_without_command=True)
 mine.command()(audit)
 
 _INPUT, _RULES, _CHOICE, _TEACHER = "Input", "Rules", "Choice", "Teacher"
@@ -133,15 +133,18 @@ def mine_groups(
     restart: Annotated[bool, typer.Option("--restart", help="Drop what an interrupted run has left.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Mine hard negatives for training. The same command goes on with an interrupted one."""
+    """Mine hard negatives for training, or audit them.
+
+    The same command goes on with an interrupted one.
+    """
     if ctx.invoked_subcommand:
         return
     from crossrank.mining.negative_filters import Rules
     from crossrank.mining.negatives import Plan
 
+    inputs = Inputs(queries, tuple(corpus or ()), qrels, data)
     if output is None or output.suffix not in (".jsonl", ".json") or (output.suffix == ".json" and data is None):
         raise InputError("-o names the file to write: .jsonl, or with --data also .json")
-    inputs = Inputs(queries, tuple(corpus or ()), qrels, data)
     first, last = _window(ranks)
     rules = Rules(first, last, percent or None, margin, max_score, near_duplicate or None, same_document)
     plan = Plan(rules, negatives, sampling.value, random_share, keep_given, max(depth, last), seed)
