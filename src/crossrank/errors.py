@@ -8,6 +8,7 @@ RerankError
 ├── NumericalError (ArithmeticError)  a score that is NaN or infinite: names the pair
 ├── WorkerError (RuntimeError)     another process of a run has died
 ├── ChatError (RuntimeError)       a language model's server gave no answer: names the kind of failure
+├── RemoteError                    a service over HTTP that refuses or fails: names it and the status
 └── MissingExtra (ImportError)     an optional dependency is not installed: names the pip line
 """
 
@@ -69,6 +70,18 @@ class ChatError(RerankError, RuntimeError):
     def __init__(self, message: str, *, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class RemoteError(RerankError):
+    """A service over HTTP refuses a request, cannot be reached, or answers what it should not.
+
+    Attributes:
+        status: The HTTP status, or None where no answer came.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MissingExtra(RerankError, ImportError):
