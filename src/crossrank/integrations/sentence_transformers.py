@@ -45,7 +45,8 @@ def to_cross_encoder(reranker: Reranker, **options: Any) -> CrossEncoder:
             f"{checkpoint.name} has a prompt or a temperature of its own, and a CrossEncoder would leave it out: "
             "give a CrossEncoderAdapter instead"
         )
-    return CrossEncoder(str(checkpoint.folder), **{"max_length": checkpoint.max_length} | options)
+    encoder: CrossEncoder = CrossEncoder(str(checkpoint.folder), **{"max_length": checkpoint.max_length} | options)
+    return encoder
 
 
 def from_cross_encoder(model: CrossEncoder, folder: str | Path, **options: Any) -> Reranker:
@@ -84,6 +85,7 @@ class CrossEncoderAdapter:
         self.scorer = scorer
         stated = scorer.checkpoint.activation if isinstance(scorer, Reranker) else "identity"
         self._uses_sigmoid = (activation or stated) == "sigmoid"
+        self.model_card_data = _NoModelCard()
 
     def predict(
         self,
@@ -141,6 +143,13 @@ class CrossEncoderAdapter:
             {"corpus_id": int(i), "score": float(scores[i])} | ({"text": documents[i]} if return_documents else {})
             for i in order
         ]
+
+
+class _NoModelCard:
+    """What evaluators tell their results to; an adapter has no card to write them on."""
+
+    def set_evaluation_metrics(self, *_: Any, **__: Any) -> None:
+        """Leave the results to who called the evaluator."""
 
 
 def _pair(pair: Any) -> tuple[str, str | Document]:

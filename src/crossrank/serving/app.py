@@ -23,6 +23,7 @@ from crossrank.serving.dialects.dialect import Dialect
 from crossrank.serving.dialects.openai import openai_error
 from crossrank.serving.middleware import DOCS_PATH, Surroundings
 from crossrank.serving.options import ServeOptions
+from crossrank.serving.playground import add_playground
 from crossrank.serving.problems import STATUSES, Problem
 from crossrank.serving.replies import json_response
 from crossrank.serving.service import Service
@@ -73,6 +74,7 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
             _add_dialect(app, service, dialect, f"/{dialect.name}{path}", path)
     add_status_routes(app, service)
     add_admin_routes(app, service)
+    add_playground(app, service)
     return app
 
 

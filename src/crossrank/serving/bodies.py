@@ -18,7 +18,21 @@ async def read_json(request: Request, *, max_bytes: int) -> object:
     """Return the decoded body.
 
     Raises:
-        Problem: If it is larger than allowed, no JSON, or the client goes away while sending it.
+        Problem: If it is no JSON, or as `read_body`.
+    """
+    body = await read_body(request, max_bytes=max_bytes)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, or not UTF-8"
+        raise Problem(Kind.MALFORMED, f"invalid request: the body is no JSON: {reason}") from None
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Return the body.
+
+    Raises:
+        Problem: If it is larger than allowed, or the client goes away while sending it.
     """
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
@@ -31,11 +45,7 @@ async def read_json(request: Request, *, max_bytes: int) -> object:
                 raise _too_large(max_bytes)
     except ClientDisconnect:
         raise Problem(Kind.ABANDONED, "the client went away") from None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, or not UTF-8"
-        raise Problem(Kind.MALFORMED, f"invalid request: the body is no JSON: {reason}") from None
+    return bytes(body)
 
 
 async def unless_abandoned(request: Request, answer: Awaitable[T]) -> T:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +63,16 @@ class Service:
             Problem: If the request has no valid key where one is needed.
         """
         return self._keys.identify(request.headers.get("authorization"))
+
+    @contextmanager
+    def caller(self, request: Request) -> Iterator[None]:
+        """Hold one of the caller's places for work that is no reranking.
+
+        Raises:
+            Problem: If the caller may not, or has none left.
+        """
+        with self._limits.request(self.identify(request)):
+            yield
 
     def check_admin(self, request: Request) -> None:
         """Check that the caller may load and unload models.

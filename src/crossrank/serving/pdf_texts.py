@@ -1,0 +1,34 @@
+"""The texts of the pages of a PDF that somebody sent."""
+
+from __future__ import annotations
+
+import threading
+
+from crossrank.serving.problems import Kind, Problem
+
+MAX_PAGES = 1000
+# PDFium may be used by one thread at a time.
+_pdfium = threading.Lock()
+
+
+def page_texts(content: bytes) -> list[str]:
+    """Return the text layer of each page; empty where a page has none, as a scan.
+
+    Raises:
+        Problem: If it cannot be read, is encrypted, or has too many pages.
+    """
+    try:
+        import pypdfium2
+    except ImportError:
+        raise Problem(Kind.UNUSABLE, "reading a PDF needs crossrank[vision] on the server") from None
+    with _pdfium:
+        try:
+            document = pypdfium2.PdfDocument(content)
+        except pypdfium2.PdfiumError:
+            raise Problem(Kind.UNUSABLE, "this is no PDF, or it is broken or encrypted") from None
+        try:
+            if len(document) > MAX_PAGES:
+                raise Problem(Kind.UNUSABLE, f"the PDF has {len(document)} pages; at most {MAX_PAGES} are read here")
+            return [page.get_textpage().get_text_range() for page in document]
+        finally:
+            document.close()
