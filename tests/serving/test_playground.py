@@ -196,6 +196,9 @@ def test_long_documents_show_what_was_cut_or_the_best_part(opened):
     marked = next(item for item in shown(opened) if len(item["text"]) > 100)
     assert marked["badge"] is None and marked["mark"] in marked["text"] and 20 < len(marked["mark"]) < 900
     assert marked["mark"].startswith(("Mars", "🍞")), "the span counts characters as Python does"
+    box = "document.querySelector('mark').parentElement"
+    assert opened.ask(f"{box}.scrollTop <= document.querySelector('mark').offsetTop")
+    assert opened.ask(f"document.querySelector('mark').offsetTop < {box}.scrollTop + {box}.clientHeight"), "in view"
     opened.ask("document.getElementById('overflow').value = 'truncate'; document.getElementById('rank').click()")
     opened.until("document.querySelector('.badge')")
     assert {item["badge"] for item in shown(opened)} == {"truncated", None}

@@ -67,7 +67,7 @@ class CrossrankRanker:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a saved pipeline holds."""
-        return default_to_dict(
+        saved: dict[str, Any] = default_to_dict(
             self,
             model=self.model,
             top_k=self.top_k,
@@ -78,6 +78,7 @@ class CrossrankRanker:
             rank_options=self.rank_options,
             remote=self.remote,
         )
+        return saved
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CrossrankRanker:
