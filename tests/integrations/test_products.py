@@ -63,17 +63,21 @@ def test_dify_with_its_plugin_for_text_embeddings_inference(server, expected):
     assert [hit["text"] for hit in answer] == [TEXTS[hit["index"]] for hit in answer]
 
 
-@pytest.mark.parametrize(("top_n", "return_documents"), [(2, "true"), (10, "false")])
-def test_elasticsearch(server, expected, top_n, return_documents):
+# What the template may hold, too.
+MORE = ', "top_n": ${top_n}, "return_documents": ${return_documents}}'
+
+
+@pytest.mark.parametrize(("more", "top_n", "has_documents"), [("}", 3, True), (MORE, 2, True), (MORE, 10, False)])
+def test_elasticsearch(server, expected, more, top_n, has_documents):
     settings = setting("PUT _inference/rerank/crossrank\n")["service_settings"]
     values = {"query": json.dumps(QUERY), "input": json.dumps(TEXTS), "top_n": str(top_n)}
-    body = filled(settings["request"], **values, return_documents=return_documents)
-    path = settings["url"].removeprefix("http://HOST:8000")
-    answer = server.post(path, body).json()
+    template = settings["request"].removesuffix("}") + more
+    body = filled(template, **values, return_documents=json.dumps(has_documents))
+    answer = server.post(settings["url"].removeprefix("http://HOST:8000"), body).json()
     parser = settings["response"]["json_parser"]
     found = zip(values_at(parser["reranked_index"], answer), values_at(parser["relevance_score"], answer), strict=True)
     assert list(found) == expected[:top_n]
-    if return_documents == "true":
+    if has_documents:
         assert values_at(parser["document_text"], answer) == [TEXTS[index] for index, _ in expected[:top_n]]
 
 
