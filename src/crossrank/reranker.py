@@ -224,11 +224,27 @@ class Reranker:
                 the prompt has no place for an instruction.
             NumericalError: If a logit is NaN or infinite; names the pair.
         """
+        return self.score_with_truncation(pairs, instruction=instruction, show_progress=show_progress)[0]
+
+    def score_with_truncation(
+        self,
+        pairs: Sequence[tuple[str, str | Document]],
+        *,
+        instruction: str | None = None,
+        show_progress: bool = False,
+    ) -> tuple[Scores, npt.NDArray[np.bool_]]:
+        """Return what `score` returns, and whether each document lost text, bool `(P,)`.
+
+        Raises:
+            InputError: As `score`.
+            NumericalError: As `score`.
+        """
         if isinstance(pairs, str | bytes):
             raise InputError("pairs must be a list of (query, document), not one string")
         checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
         encoder = self._encoder.with_instruction(instruction)
-        return self._scores(self._run(checked, encoder, show_progress=show_progress).logits)
+        scored = self._run(checked, encoder, show_progress=show_progress)
+        return self._scores(scored.logits), scored.truncated
 
     def rank(
         self,

@@ -20,6 +20,7 @@ from crossrank.cli.label import label
 from crossrank.cli.mine import mine
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
+from crossrank.cli.score import score
 from crossrank.cli.serve import serve
 from crossrank.cli.train import train
 
@@ -44,6 +45,7 @@ def crossrank(
 
 
 app.command()(rerank)
+app.command()(score)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(calibrate)

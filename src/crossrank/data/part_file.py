@@ -61,13 +61,22 @@ def _check_settings(part: Path, header: Path, settings: Mapping[str, Any]) -> No
         raise DataError(
             f"cannot be continued, its settings are not readable ({error}); start over with --restart", path=part
         ) from error
+    refuse_other_settings(before, settings, path=part)
+
+
+def refuse_other_settings(before: Mapping[str, Any], settings: Mapping[str, Any], *, path: Path) -> None:
+    """Check that what was begun under some settings is continued under the same.
+
+    Raises:
+        DataError: If they differ; names each that does.
+    """
     now = json.loads(json.dumps(settings))
     differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differing:
         changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
         raise DataError(
             f"was begun with other settings ({changes}): give the same ones to go on, or --restart to drop it",
-            path=part,
+            path=path,
         )
 
 

@@ -208,12 +208,13 @@ def parquet_documents(
         yield document
 
 
-def parquet_records(path: Path, *, check: ColumnCheck) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_records(path: Path, *, check: ColumnCheck, first: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a Parquet file by column, batch by batch, with their numbers from 1.
 
     Args:
         path: The file.
         check: Called with the columns before the first row; may refuse them.
+        first: The number of the row to begin with.
 
     Raises:
         DataError: If the file cannot be read.
@@ -230,10 +231,22 @@ def parquet_records(path: Path, *, check: ColumnCheck) -> Iterator[tuple[int, di
             columns = file.schema_arrow.names
             _check_distinct(columns, name, None)
             check(columns, None)
-            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            yield from enumerate(rows, start=1)
+            for start, batch in _parquet_batches(file, first):
+                yield from enumerate(batch.to_pylist(), start=start)
     except pyarrow.ArrowException as failure:
         raise DataError(f"not a readable Parquet file: {failure}", path=name) from failure
+
+
+def _parquet_batches(file: Any, first: int) -> Iterator[tuple[int, Any]]:
+    """Yield batches with the number of their first row; row groups before the row `first` are not read."""
+    number, groups = 1, list(range(file.num_row_groups))
+    while groups and number + file.metadata.row_group(groups[0]).num_rows <= first:
+        number += file.metadata.row_group(groups.pop(0)).num_rows
+    for batch in file.iter_batches(batch_size=1024, row_groups=groups):
+        skipped = min(max(first - number, 0), batch.num_rows)
+        if skipped < batch.num_rows:
+            yield number + skipped, batch.slice(skipped)
+        number += batch.num_rows
 
 
 class _RecordLines:

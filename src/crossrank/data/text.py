@@ -85,15 +85,16 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         yield from decode_lines(stream, display_name(path))
 
 
-def decode_lines(stream: IO[bytes], name: str) -> Iterator[Line]:
-    """Yield the lines of an open file, from its start.
+def decode_lines(stream: IO[bytes], name: str, *, first: int = 1, offset: int = 0) -> Iterator[Line]:
+    """Yield the lines of an open file, from its start, or from the line `first` that starts at the byte `offset`.
 
     Raises:
         DataError: If it cannot be read to its end.
     """
-    offset = 0
     with reading(name):
-        for number, raw in enumerate(stream, start=1):
+        if offset:
+            stream.seek(offset)
+        for number, raw in enumerate(stream, start=first):
             yield _decode(raw, number, offset, name)
             offset += len(raw)
 
