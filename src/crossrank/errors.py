@@ -14,7 +14,9 @@ RerankError
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class RerankError(Exception):
@@ -40,6 +42,9 @@ class DataError(RerankError, ValueError):
         self.line = line
         where = self.path if line is None else f"{self.path}:{line}"
         super().__init__(f"{where}: {message}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), path=self.path, line=self.line), (self.message,)
 
 
 class CheckpointError(RerankError, ValueError):
@@ -89,4 +94,8 @@ class MissingExtra(RerankError, ImportError):
 
     def __init__(self, what: str, *, extra: str) -> None:
         super().__init__(f"{what} needs an optional dependency: pip install 'crossrank[{extra}]'")
+        self.what = what
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), extra=self.extra), (self.what,)

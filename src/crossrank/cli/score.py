@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, replace
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +39,16 @@ if TYPE_CHECKING:
     from crossrank.inference.bulk import BulkJob
 
 
+_RAY = "On a Ray cluster"
+
+
+class Engine(StrEnum):
+    """Where pairs are scored."""
+
+    local = "local"
+    ray = "ray"
+
+
 def score(
     pairs: Annotated[
         Path,
@@ -48,6 +60,13 @@ def score(
     instruction: InstructionOption = None,
     skip_bad: SkipBadOption = False,
     restart: Annotated[bool, typer.Option("--restart", help="Drop what an interrupted job has left.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="This process, or a Ray cluster: that of RAY_ADDRESS, else this machine.")
+    ] = Engine.local,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="Models to load; one a GPU, else one a node, if left out.", rich_help_panel=_RAY),
+    ] = None,
     model: ModelOption = None,
     revision: RevisionOption = None,
     backend: BackendOption = Backend.auto,
@@ -69,6 +88,8 @@ def score(
 
     if not pairs.is_file():
         raise InputError(f"{pairs} is no plain file, and pairs are read more than once: save them to a file")
+    if actors is not None and engine is Engine.local:
+        raise InputError("--actors needs --engine ray")
     loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     skipped = SkippedLines() if skip_bad else None
     settings = _settings(pairs, loading, instruction=instruction, skip_bad=skip_bad)
@@ -77,11 +98,14 @@ def score(
         if skipped:
             note_skipped(skipped)
         job = BulkJob(pairs.absolute(), scores.folder.absolute(), instruction, skip_bad)
-        _run(job, loading, shards, scores)
+        start = partial(_score_on_ray, num_actors=actors) if engine is Engine.ray else _score_here
+        _run(partial(start, job, loading), shards, scores)
     _report(output, scores.records.values())
 
 
-def _run(job: BulkJob, loading: LoadOptions, shards: list[PairShard], scores: ScoreFolder) -> None:
+def _run(
+    start: Callable[[list[PairShard]], Iterable[ShardRecord]], shards: list[PairShard], scores: ScoreFolder
+) -> None:
     """Score the shards that are not finished."""
     total = sum(shard.num_pairs for shard in shards)
     missing = [shard for shard in shards if shard.index not in scores.records]
@@ -90,7 +114,7 @@ def _run(job: BulkJob, loading: LoadOptions, shards: list[PairShard], scores: Sc
         note(f"{done} of {total} pairs are already in {scores.folder}")
     try:
         with progress("pairs", total=total, completed=done) as advance:
-            for record in _score(job, loading, missing):
+            for record in start(missing):
                 scores.add(record)
                 done += shards[record.index].num_pairs
                 advance(shards[record.index].num_pairs)
@@ -100,12 +124,27 @@ def _run(job: BulkJob, loading: LoadOptions, shards: list[PairShard], scores: Sc
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _score(job: BulkJob, loading: LoadOptions, shards: list[PairShard]) -> Iterable[ShardRecord]:
+def _score_here(job: BulkJob, loading: LoadOptions, shards: list[PairShard]) -> Iterable[ShardRecord]:
     from crossrank.inference.bulk import run_here
 
     reranker = loading.load()
     reranker.score([], instruction=job.instruction)  # refuses what no pair could be scored with
     return run_here(job, reranker, shards)
+
+
+def _score_on_ray(
+    job: BulkJob, loading: LoadOptions, shards: list[PairShard], *, num_actors: int | None
+) -> Iterable[ShardRecord]:
+    from crossrank.inference.ray_bulk import run_on_ray
+
+    return run_on_ray(
+        job,
+        lambda num_threads: replace(loading, num_threads=num_threads).load(),
+        shards,
+        num_actors=num_actors,
+        num_threads=loading.num_threads,
+        use_gpu=None if loading.device == "auto" else loading.device.startswith("cuda"),
+    )
 
 
 def _settings(pairs: Path, loading: LoadOptions, **options: Any) -> dict[str, Any]:
