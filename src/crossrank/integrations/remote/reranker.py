@@ -17,8 +17,7 @@ import numpy.typing as npt
 from crossrank.errors import InputError, NumericalError, RemoteError
 from crossrank.integrations.remote.providers import PROVIDERS, Answered, Call, Provider, ScoreType
 from crossrank.integrations.remote.transport import Transport, check_url
-from crossrank.reranker import DocumentLike, to_document
-from crossrank.types import Document, Hit, Ranking, Scores
+from crossrank.types import Document, DocumentLike, Hit, Ranking, Scores, to_document
 
 if TYPE_CHECKING:
     import httpx
