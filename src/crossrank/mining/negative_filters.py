@@ -119,8 +119,12 @@ def in_window(ranks: Iterable[int], rules: Rules) -> bool:
 
 def shingles(text: str) -> frozenset[str]:
     """Return all runs of 5 characters of a text, without regard to case and white space."""
-    plain = " ".join(text.split()).casefold()
+    plain = _plain(text)
     return frozenset(plain[i : i + SHINGLE_LENGTH] for i in range(max(1, len(plain) - SHINGLE_LENGTH + 1)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def similarity(first: frozenset[str], second: frozenset[str]) -> float:
@@ -133,7 +137,10 @@ def similarity(first: frozenset[str], second: frozenset[str]) -> float:
 
 def is_near_duplicate(candidate: str, positives: Iterable[frozenset[str]], threshold: float) -> bool:
     """Return whether a text is at least so similar to one of the positives, which come as their shingles."""
-    found = shingles(candidate)
+    # A text has at most as many shingles as characters: what is too short needs no sets.
+    most = max(1, len(_plain(candidate)))
+    positives = [positive for positive in positives if most >= threshold * len(positive)]
+    found = shingles(candidate) if positives else frozenset()
     # The sizes alone bound the similarity, and settle most pairs.
     return any(
         min(len(found), len(positive)) >= threshold * max(len(found), len(positive))
