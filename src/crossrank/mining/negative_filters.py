@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -119,12 +119,15 @@ def in_window(ranks: Iterable[int], rules: Rules) -> bool:
 
 def shingles(text: str) -> frozenset[str]:
     """Return all runs of 5 characters of a text, without regard to case and white space."""
-    plain = _plain(text)
-    return frozenset(plain[i : i + SHINGLE_LENGTH] for i in range(max(1, len(plain) - SHINGLE_LENGTH + 1)))
+    return frozenset(_runs(_plain(text)))
 
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
+
+
+def _runs(plain: str) -> Iterator[str]:
+    return (plain[i : i + SHINGLE_LENGTH] for i in range(max(1, len(plain) - SHINGLE_LENGTH + 1)))
 
 
 def similarity(first: frozenset[str], second: frozenset[str]) -> float:
@@ -137,16 +140,20 @@ def similarity(first: frozenset[str], second: frozenset[str]) -> float:
 
 def is_near_duplicate(candidate: str, positives: Iterable[frozenset[str]], threshold: float) -> bool:
     """Return whether a text is at least so similar to one of the positives, which come as their shingles."""
-    # A text has at most as many shingles as characters: what is too short needs no sets.
-    most = max(1, len(_plain(candidate)))
-    positives = [positive for positive in positives if most >= threshold * len(positive)]
-    found = shingles(candidate) if positives else frozenset()
-    # The sizes alone bound the similarity, and settle most pairs.
-    return any(
-        min(len(found), len(positive)) >= threshold * max(len(found), len(positive))
-        and similarity(found, positive) >= threshold
-        for positive in positives
-    )
+    plain = _plain(candidate)
+    return any(_is_near(plain, positive, threshold) for positive in positives)
+
+
+def _is_near(plain: str, positive: frozenset[str], threshold: float) -> bool:
+    # A similarity of t leaves room for |positive| * (1/t - 1) shingles of its own: other texts are settled early.
+    most_foreign = len(positive) * (1 / threshold - 1) + 1e-6
+    shared: set[str] = set()
+    foreign: set[str] = set()
+    for shingle in _runs(plain):
+        (shared if shingle in positive else foreign).add(shingle)
+        if len(foreign) > most_foreign:
+            return False
+    return len(shared) / (len(positive) + len(foreign)) >= threshold
 
 
 def document_key(document: Document, rule: str) -> str | None:
