@@ -56,7 +56,6 @@ def test_its_events_reach_both_kinds_of_listeners(tiny_reranker, nodes):
 
     debug = LlamaDebugHandler(print_trace_on_end=False)
     rerank = CrossrankRerank(tiny_reranker, top_n=2, callback_manager=CallbackManager([debug]))
-    dispatcher = get_dispatcher("crossrank")
     root = get_dispatcher()
     listener = Listener()
     root.add_event_handler(listener)
@@ -64,7 +63,6 @@ def test_its_events_reach_both_kinds_of_listeners(tiny_reranker, nodes):
         rerank.postprocess_nodes(nodes, query_str=QUERY)
     finally:
         root.event_handlers.remove(listener)
-    assert dispatcher is not None
     start = next(event for event in heard if isinstance(event, ReRankStartEvent))
     end = next(event for event in heard if isinstance(event, ReRankEndEvent))
     assert start.query.query_str == QUERY and start.top_n == 2 and len(start.nodes) == 3 and start.model_name

@@ -135,7 +135,7 @@ class RemoteReranker:
         pairs = self._check([(query, document) for document in documents])
         answered = self._run(pairs, scale)
         best = np.argsort([-item.score for item in answered], kind="stable")[:top_k]
-        hits = tuple(self._hit(answered[i], pairs[i][1], int(i)) for i in best)
+        hits = tuple(_hit(answered[i], pairs[i][1], int(i)) for i in best)
         return Ranking(query, hits, score_type=scale, model=self.model or self.provider.name)
 
     def score(self, pairs: Sequence[tuple[str, str | Document]]) -> Scores:
@@ -219,12 +219,14 @@ class RemoteReranker:
             raise NumericalError(f"{self.provider.name} gave {wrong.score} for document {wrong.index} of a request")
         return answered
 
-    def _hit(self, item: Answered, document: Document, index: int) -> Hit:
-        span = item.span
-        if span and document.title:  # the service read the title before the text
-            shift = len(document.title) + 1
-            span = (max(0, span[0] - shift), max(0, span[1] - shift))
-        return Hit(index, item.score, document, item.truncated, span)
+
+def _hit(item: Answered, document: Document, index: int) -> Hit:
+    """Return a hit; a span counts from the text alone, and the service read the title before it."""
+    span = item.span
+    if span and document.title:
+        shift = len(document.title) + 1
+        span = (max(0, span[0] - shift), max(0, span[1] - shift))
+    return Hit(index, item.score, document, item.truncated, span)
 
 
 def _document(value: DocumentLike, index: int) -> Document:
