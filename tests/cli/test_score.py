@@ -153,6 +153,7 @@ def test_wrong_calls_are_one_line(crossrank, exported, tmp_path, write_jsonl, ro
         "no such folder": (path, "-o", tmp_path / "no" / "out"),
         "no plain file": (tmp_path, "-o", tmp_path / "out"),
         "no place for an instruction": (path, "-o", tmp_path / "out", "--instruction", "be kind"),
+        "--actors needs --engine ray": (path, "-o", tmp_path / "out", "--actors", 2),
         "does not exist": (tmp_path / "nothing.jsonl", "-o", tmp_path / "out"),
     }
     for message, arguments in calls.items():
@@ -160,6 +161,26 @@ def test_wrong_calls_are_one_line(crossrank, exported, tmp_path, write_jsonl, ro
         assert result.exit_code == 2, message
         assert message in " ".join(result.stderr.replace("│", "").split()), result.stderr
         assert not (tmp_path / "out.part").exists()
+
+
+@pytest.mark.slow
+def test_ray_goes_on_with_a_local_job(crossrank, exported, tmp_path, write_jsonl, rows, small_shards, monkeypatch):
+    pytest.importorskip("ray")
+    path = write_jsonl(tmp_path / "pairs.jsonl", *rows)
+    command = ["score", path, "--model", exported, "-o"]
+    assert crossrank(*command, tmp_path / "whole").exit_code == 0
+    with monkeypatch.context() as stopped:
+        run = BulkJob.run
+        stopped.setattr(
+            BulkJob, "run", lambda self, scorer, shard: run(self, scorer, shard) if shard.index < 1 else 1 / 0
+        )
+        assert isinstance(crossrank(*command, tmp_path / "out").exception, ZeroDivisionError)
+    result = crossrank(*command, tmp_path / "out", "--engine", "ray", "--actors", 1, "--num-threads", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "16 of 50 pairs are already in" in result.stderr
+    found, expected = scores_of(tmp_path / "out"), scores_of(tmp_path / "whole")
+    np.testing.assert_allclose([r.pop("score") for r in found], [r.pop("score") for r in expected], atol=1e-4)
+    assert found == expected
 
 
 @pytest.mark.slow

@@ -35,6 +35,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Engine(StrEnum):
+    """Where a command computes."""
+
+    local = "local"
+    ray = "ray"
+
+
 class OnOverflow(StrEnum):
     """What happens to a document that is too long for the model."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from crossrank.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    Engine,
     FamilyOption,
     InstructionOption,
     LabelOption,
@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 
 
 _RAY = "On a Ray cluster"
-
-
-class Engine(StrEnum):
-    """Where pairs are scored."""
-
-    local = "local"
-    ray = "ray"
 
 
 def score(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from crossrank.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    Engine,
     LabelOption,
     MaxLengthOption,
     NumThreadsOption,
@@ -24,7 +25,12 @@ from crossrank.cli.options import (
 )
 from crossrank.errors import DataError, InputError, MissingExtra
 
+if TYPE_CHECKING:
+    from crossrank.serving.options import ServeOptions
+    from crossrank.serving.server import ProcessOptions
+
 _LOAD = "Under load"
+_RAY = "On a Ray cluster"
 _SAFE = "Safety"
 
 
@@ -97,6 +103,14 @@ def serve(
     max_batch_requests: Annotated[
         int | None, typer.Option(min=1, help="Requests that may share a step.", rich_help_panel=_LOAD)
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Here, or Ray Serve on the cluster of RAY_ADDRESS.", rich_help_panel=_RAY),
+    ] = Engine.local,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies that are always there.", rich_help_panel=_RAY)] = 1,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="Copies under load; no more if left out.", rich_help_panel=_RAY)
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.info,
     log_content: Annotated[bool, typer.Option("--log-content", help="Log queries and documents, too.")] = False,
     otlp_endpoint: Annotated[
@@ -164,9 +178,36 @@ def serve(
         otlp_endpoint=otlp_endpoint,
         workers=workers,
     )
+    if engine is Engine.local and (replicas > 1 or max_replicas is not None):
+        raise InputError("--replicas and --max-replicas need --engine ray; here it is --workers")
     process = ProcessOptions(host, port, log_level=log_level.value, drain_timeout_s=drain_timeout)
+    if engine is Engine.ray:
+        _serve_on_ray(options, process, replicas, max_replicas)
+        return
     with listen(host, port) as listening:
         (serve_in_one if workers == 1 else serve_with_workers)(options, process, listening)
+
+
+def _serve_on_ray(options: ServeOptions, process: ProcessOptions, fewest: int, most: int | None) -> None:
+    """Each replica has the threads of its models for CPUs, and a GPU where the device is one."""
+    try:
+        from crossrank.serving.ray_serve import Replicas, serve_on_ray
+        from crossrank.serving.server import listen
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("crossrank"):
+            raise
+        raise MissingExtra("--engine ray", extra="ray") from None
+    most = fewest if most is None else most
+    if most < fewest:
+        raise InputError(f"--max-replicas {most} is less than --replicas {fewest}")
+    if options.workers > 1:
+        raise InputError("--workers does not go with --engine ray: say --replicas")
+    if process.port == 0:
+        raise InputError("--engine ray needs a --port above 0")
+    with listen(process.host, process.port):
+        pass  # a taken port is an error here, and would be a loop there
+    num_gpus = int(options.load.device.startswith("cuda"))
+    serve_on_ray(options, process, Replicas(fewest, most, options.load.num_threads or 1, num_gpus))
 
 
 def _admin_key(file: Path | None) -> str | None:

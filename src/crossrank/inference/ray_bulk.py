@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,8 +17,11 @@ from typing import Any
 
 from crossrank.data.pair_files import PairShard
 from crossrank.data.score_folder import ShardRecord
-from crossrank.errors import InputError, MissingExtra, RerankError
+from crossrank.errors import InputError, MissingExtra, RerankError, WorkerError
 from crossrank.inference.bulk import BulkJob, BulkScorer
+
+# Of a shard whose actor died: one that kills every actor must not be tried for ever.
+MAX_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -59,23 +63,39 @@ def run_on_ray(
     Raises:
         RerankError: What an actor raises when it loads the model or scores a shard.
         InputError: If the cluster has no room for one actor.
+        WorkerError: If actors die over the same shard again and again.
         MissingExtra: If Ray is not installed.
     """
     with _cluster() as ray:
-        pool = plan_pool(ray.cluster_resources(), len(ray.nodes()), num_actors, num_threads, use_gpu=use_gpu)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        scored = ray.data.from_items([asdict(shard) for shard in shards], override_num_blocks=len(shards) or 1).map(
-            _ShardScorer,
-            fn_constructor_args=(job, load, pool.num_threads),
-            compute=ray.data.ActorPoolStrategy(size=min(pool.size, len(shards) or 1)),
-            num_cpus=pool.num_threads,
-            num_gpus=pool.num_gpus or None,
-        )
-        for row in scored.iter_rows() if shards else ():
+        num_nodes = sum(node["Alive"] for node in ray.nodes())
+        pool = plan_pool(ray.cluster_resources(), num_nodes, num_actors, num_threads, use_gpu=use_gpu)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        dataset = ray.data.from_items([asdict(shard) for shard in shards], override_num_blocks=len(shards) or 1)
+        with warnings.catch_warnings():
+            # Ray goes on taking it until 2.64, and has nothing else yet that limits retries.
+            warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
+            scored = dataset.map(
+                _ShardScorer,
+                fn_constructor_args=(job, load, pool.num_threads),
+                compute=ray.data.ActorPoolStrategy(size=min(pool.size, len(shards) or 1)),
+                num_cpus=pool.num_threads,
+                num_gpus=pool.num_gpus or None,
+                ray_remote_args_fn=lambda: {"max_task_retries": MAX_RETRIES},
+            )
+        for row in _rows(scored, ray.exceptions.RayError) if shards else ():
             if row["failure"] is not None:
                 raise pickle.loads(row["failure"])
             yield ShardRecord(**pickle.loads(row["record"]))
+
+
+def _rows(scored: Any, ray_error: type[Exception]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from scored.iter_rows()
+    except ray_error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WorkerError(
+            f"an actor died {MAX_RETRIES + 1} times over the same shard, or Ray failed: {reason}"
+        ) from error
 
 
 def plan_pool(
