@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
@@ -17,6 +18,30 @@ Scores = npt.NDArray[np.float32]
 _CONTROL_CHARACTERS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd")
 
 
+class LazyImage(ABC):
+    """An image that knows its size and its content before it is drawn, such as a page of a PDF; it holds no pixels.
+
+    Attributes:
+        where: What it is and where it comes from, for errors.
+    """
+
+    where: str
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright."""
+
+    @property
+    @abstractmethod
+    def key(self) -> bytes:
+        """A digest of the content: equal for equal content."""
+
+    @abstractmethod
+    def load(self) -> Any:
+        """Return the pixels: a PIL image, upright."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A text, an image, or both, to rank.
@@ -26,8 +51,8 @@ class Document:
         title: Put before the body, as the checkpoint's prompt says.
         id: The caller's own key, carried through.
         metadata: Anything else, carried through.
-        image: A path, the bytes of an image file, a data URL, or a PIL image; None where there is none. It is
-            carried as it is, and decoded by what reads it.
+        image: A path, the bytes of an image file, a data URL, a PIL image, or a `LazyImage`; None where there is none.
+            It is carried as it is, and decoded by what reads it.
     """
 
     text: str = ""
