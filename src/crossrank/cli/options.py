@@ -70,8 +70,8 @@ FilesArgument = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="FILE",
-        help="JSONL, CSV, TSV, Parquet, Markdown, plain text (also .gz), PDF, images, or folders; standard input if left "
-        "out.",
+        help="JSONL, CSV, TSV, Parquet, Markdown, plain text (also .gz), PDF, images, or folders of them; standard "
+        "input if left out.",
         show_default=False,
     ),
 ]

@@ -11,6 +11,7 @@ from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
+    from crossrank.data.evaluation_set import Modality
     from crossrank.data.page_modality import ReadablePages
     from crossrank.models.checkpoint import Checkpoint
     from crossrank.types import Document
@@ -45,14 +46,14 @@ def read_pages(documents: Sequence[Document], modality: PageModality, named: Seq
     """
     from crossrank.data.page_modality import readable_pages
 
-    pages = readable_pages(
-        documents,
-        "image+text" if modality is PageModality.both else modality.value,
-        named=named,
-        advice=_advice(),
-    )
+    parts: dict[PageModality, Modality] = {
+        PageModality.text: "text", PageModality.image: "image", PageModality.both: "image+text"
+    }  # fmt: skip
+    pages = readable_pages(documents, parts[modality], named=named, advice=_advice())
     if pages.left_out:
-        note(f"{len(pages.left_out)} image(s) in folders left out, as text is read; the first is {pages.left_out[0].id}")
+        note(
+            f"{len(pages.left_out)} image(s) in folders left out, as text is read; the first is {pages.left_out[0].id}"
+        )
     if pages.without_text:
         names = ", ".join(str(page.id) for page in pages.without_text[:_NAMED_PAGES])
         more = "" if len(pages.without_text) <= _NAMED_PAGES else ", ..."

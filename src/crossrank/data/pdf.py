@@ -157,7 +157,9 @@ class PdfPage(LazyImage):
                     raise self.file.error(self.number, "the file has changed since it was read")
                 bitmap = page.render(scale=scale)
             except (pypdfium2.PdfiumError, IndexError) as error:
-                raise self.file.error(self.number, f"cannot be drawn ({error}); the file is damaged or changed") from None
+                raise self.file.error(
+                    self.number, f"cannot be drawn ({error}); the file is damaged or changed"
+                ) from None
             # A copy, because the memory of the bitmap belongs to PDFium.
             image: Image = bitmap.to_pil().convert("RGB").copy()
             bitmap.close()
@@ -174,14 +176,19 @@ def pdf_documents(path: Path, *, dpi: float = PAGE_DPI, skipped: SkippedLines | 
     Args:
         path: The file.
         dpi: Pixels an inch of the images.
-        skipped: Pages that cannot be read are counted here and left out. Without it the first one is an error.
+        skipped: Files and pages that cannot be read are counted here and left out. Without it the first is an error.
 
     Raises:
         DataError: If the file is missing, empty, encrypted, broken, no PDF, or has no page; or a page is broken.
         MissingExtra: If pypdfium2 is not installed.
     """
     file = PdfFile(path)
-    for page in _read_pages(file):
+    try:
+        pages = _read_pages(file)
+    except DataError as error:
+        skip_or_raise(error, skipped)
+        return
+    for page in pages:
         if isinstance(page, DataError):
             skip_or_raise(page, skipped)
             continue
