@@ -28,7 +28,7 @@ PAGE_DPI = 150
 MAX_PAGE_PIXELS = 40_000_000
 _POINTS_PER_INCH = 72
 # Source: fpdfview.h of PDFium, FPDF_GetLastError.
-_NO_ERROR, _PASSWORD, _SECURITY = 0, 4, 5
+_PASSWORD, _SECURITY = 4, 5
 # A hyphen that PDFium found to break a word at the end of a line.
 _BROKEN_WORD = re.compile("[\x02\ufffe\u00ad](?:\r?\n)?")
 _CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], " ")
@@ -63,13 +63,13 @@ class PdfFile:
             if not stream.read(1):
                 raise DataError("empty (0 bytes)", path=self.name)
         with _pdfium:
+            # For a file without pages PDFium states the reason of an earlier failure: make that one a known one.
+            pypdfium2.raw.FPDF_LoadMemDocument(b"", 0, None)
             try:
                 document = pypdfium2.PdfDocument(self.path)
             except pypdfium2.PdfiumError as error:
                 raise DataError(_reason(error), path=self.name) from None
             try:
-                if not len(document):
-                    raise DataError("a PDF without pages", path=self.name)
                 yield document
             finally:
                 document.close()
@@ -237,6 +237,4 @@ def _reason(error: Any) -> str:
         return "encrypted, and opens with a password alone: save a copy without one"
     if error.err_code == _SECURITY:
         return "encrypted in a way that is not supported: save a copy without protection"
-    if error.err_code == _NO_ERROR:
-        return "a PDF without pages"
-    return f"no PDF, or a damaged one: {error}"
+    return "no PDF, a damaged one, or one without pages: open it in a viewer, and save or copy it again"
