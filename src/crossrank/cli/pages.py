@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crossrank.models.checkpoint import Checkpoint
     from crossrank.types import Document
 
-# Of the pages without text so many are named.
+# Of the pages that are left out so many are named.
 _NAMED_PAGES = 5
 
 
@@ -31,14 +31,15 @@ def choose_modality(chosen: PageModality | None, checkpoint: Checkpoint) -> Page
         return known[0]
     if chosen not in known:
         raise InputError(
-            f"--modality {chosen.value}: {checkpoint.name} reads {' or '.join(known)}: "
-            + ("leave the option out, or " if known != (PageModality.text,) else "")
-            + _advice()
+            f"--modality {chosen.value}: {checkpoint.name} reads {' or '.join(known)}: leave the option out, or "
+            f"{_other_model()}"
         )
     return chosen
 
 
-def read_pages(documents: Sequence[Document], modality: PageModality, named: Sequence[Path]) -> ReadablePages:
+def read_pages(
+    documents: Sequence[Document], modality: PageModality, checkpoint: Checkpoint, *, named: Sequence[Path]
+) -> ReadablePages:
     """Return what the model reads of documents, and say what it does not.
 
     Raises:
@@ -49,15 +50,12 @@ def read_pages(documents: Sequence[Document], modality: PageModality, named: Seq
     parts: dict[PageModality, Modality] = {
         PageModality.text: "text", PageModality.image: "image", PageModality.both: "image+text"
     }  # fmt: skip
-    pages = readable_pages(documents, parts[modality], named=named, advice=_advice())
+    advice = _other_model() if checkpoint.visual is None else "leave out --modality text"
+    pages = readable_pages(documents, parts[modality], named=named, advice=advice)
     if pages.left_out:
-        note(
-            f"{len(pages.left_out)} image(s) in folders left out, as text is read; the first is {pages.left_out[0].id}"
-        )
-    if pages.without_text:
-        names = ", ".join(str(page.id) for page in pages.without_text[:_NAMED_PAGES])
-        more = "" if len(pages.without_text) <= _NAMED_PAGES else ", ..."
-        note(f"{len(pages.without_text)} page(s) without a text layer are ranked as empty: {names}{more}")
+        names = ", ".join(str(page.id) for page in pages.left_out[:_NAMED_PAGES])
+        more = ", ..." if len(pages.left_out) > _NAMED_PAGES else ""
+        note(f"{len(pages.left_out)} page(s) or image(s) without a text to read are left out: {names}{more}")
     return pages
 
 
@@ -71,7 +69,7 @@ def _modalities(checkpoint: Checkpoint) -> tuple[PageModality, ...]:
     return (*both, PageModality.image, *text)
 
 
-def _advice() -> str:
+def _other_model() -> str:
     from crossrank.models.visual_families import image_families
 
     return f"load a model that reads images with --model, of one of the families {image_families()}"

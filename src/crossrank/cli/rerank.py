@@ -146,7 +146,7 @@ def rerank_files(
     found = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
     reranker = loading.load()
     read = choose_modality(modality, reranker.checkpoint)
-    pages = read_pages(found, read, files)
+    pages = read_pages(found, read, reranker.checkpoint, named=files)
     documents, inputs = pages.documents, pages.inputs
     scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else None
     ranking = reranker.rank(

@@ -19,14 +19,12 @@ class ReadablePages:
     Attributes:
         documents: As they are, for whoever shows them; `(N,)`.
         inputs: What is ranked: the same documents with what is read of them alone; `(N,)`.
-        left_out: Images that stand in folders and that nothing can be read of.
-        without_text: Pages that are ranked as empty, because they have no text layer.
+        left_out: Pages and images that nothing can be read of.
     """
 
     documents: list[Document]
     inputs: list[Document]
     left_out: list[Document]
-    without_text: list[Document]
 
 
 def readable_pages(
@@ -34,9 +32,9 @@ def readable_pages(
 ) -> ReadablePages:
     """Return what can be read of documents, of which some are pages.
 
-    A document without an image is its text, whatever the modality. As text, an image file is refused where it was
-    named and left out where it stood in a folder, and so is a PDF of scans, without any text layer; a single page
-    without text stays, empty: it can be a miss, never a help.
+    A document without an image is its text, whatever the modality. Where text is read, a page without a text layer is
+    left out, as a model may score an empty text above the others; and so is an image in a folder. An image file that
+    was named is refused, as is a PDF without any text.
 
     Args:
         documents: In the order given.
@@ -49,17 +47,17 @@ def readable_pages(
     """
     if modality != "text":
         inputs = [_image_alone(document) if modality == "image" else document for document in documents]
-        return ReadablePages(list(documents), inputs, [], [])
-    with_text = {_file(document) for document in documents if document.text.strip()}
-    kept = [document for document in documents if document.image is None or _file(document) in with_text]
-    left_out = [document for document in documents if document.image is not None and _file(document) not in with_text]
+        return ReadablePages(list(documents), inputs, [])
+    kept = [document for document in documents if document.image is None or document.text.strip()]
+    left_out = [document for document in documents if document.image is not None and not document.text.strip()]
+    files = {_file(document) for document in kept}
     names = {display_name(path) for path in named}
-    refused = next((document for document in left_out if not kept or _file(document) in names), None)
-    if refused:
-        kind = "a PDF without a text layer" if "page" in refused.metadata else "an image"
-        raise InputError(f"{_file(refused)}: {kind}, and text is read: {advice}")
-    without_text = [document for document in kept if document.image is not None and not document.text.strip()]
-    return ReadablePages(kept, [replace(document, image=None) for document in kept], left_out, without_text)
+    for document in left_out:
+        file = _file(document)
+        if not kept or (file in names and file not in files):
+            kind = "a PDF without a text layer" if "page" in document.metadata else "an image"
+            raise InputError(f"{file}: {kind}, and text is read: {advice}")
+    return ReadablePages(kept, [replace(document, image=None) for document in kept], left_out)
 
 
 def _file(document: Document) -> str | None:
