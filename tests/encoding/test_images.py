@@ -113,7 +113,7 @@ def test_of_an_animation_the_first_frame_is_read():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (b"", r"0 bytes\): |empty \(0 bytes\)"),
+        (b"", r"empty \(0 bytes\)"),
         (b"this is a text", "not an image of a kind that is read"),
         (file_bytes(noise(60, 60))[:2000], "damaged or cut short"),
         (file_bytes(noise(60, 60), "JPEG")[:900], "damaged or cut short"),
@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_an_error_that_names_the_document(given, message)
 
 
 def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(InputError, match="document 7.*directory"):
+    with pytest.raises(InputError, match=r"document 7.*directory"):
         source(tmp_path).load()
 
 
@@ -146,7 +146,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(monkeypatch):
     bomb = file_bytes(Image.new("1", (20000, 20000)))
     assert len(bomb) < 100_000
     for ask in (lambda: source(bomb).size, lambda: source(bomb).load()):
-        with pytest.raises(InputError, match="document 7.*more than the 100000000 that are decoded"):
+        with pytest.raises(InputError, match=r"document 7.*more than the 100000000 that are decoded"):
             ask()
     with pytest.raises(InputError, match="12000 x 10000 pixels"):
         source(Image.new("1", (12000, 10000))).load()
