@@ -17,7 +17,9 @@ def run(code: str) -> str:
 
 
 def test_exported_names():
-    public = {"Document", "Hit", "Pair", "Ranking", "RerankError", "Reranker", "__version__"}
+    public = {
+        "Cascade", "Document", "Hit", "LLMReranker", "Pair", "Ranking", "RerankError", "Reranker", "__version__",
+    }  # fmt: skip
     assert set(crossrank.__all__) == public
     for name in crossrank.__all__:
         assert getattr(crossrank, name) is not None
@@ -41,3 +43,12 @@ def test_ranking_with_the_shipped_model_brings_neither_torch_nor_transformers():
 
 def test_the_library_adds_no_log_handler():
     assert run("import logging, crossrank; print(logging.getLogger('crossrank').handlers)") == "[]"
+
+
+def test_ranking_with_a_language_model_brings_no_runtime():
+    code = (
+        "import sys; from crossrank import LLMReranker;"
+        "r = LLMReranker(lambda messages: '[2] > [1]').rank('q', ['a', 'b']);"
+        "print(r[0].index, [m for m in ('torch', 'openvino', 'openai', 'anthropic') if m in sys.modules])"
+    )
+    assert run(code) == "1 []"

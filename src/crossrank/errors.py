@@ -7,6 +7,7 @@ RerankError
 │   └── UnsupportedModel           a readable checkpoint of a kind that crossrank cannot score
 ├── NumericalError (ArithmeticError)  a score that is NaN or infinite: names the pair
 ├── WorkerError (RuntimeError)     another process of a run has died
+├── ChatError (RuntimeError)       a language model's server gave no answer: names the kind of failure
 └── MissingExtra (ImportError)     an optional dependency is not installed: names the pip line
 """
 
@@ -54,6 +55,20 @@ class NumericalError(RerankError, ArithmeticError):
 
 class WorkerError(RerankError, RuntimeError):
     """Another process, on which this one depends, has died."""
+
+
+class ChatError(RerankError, RuntimeError):
+    """A language model's server gave no answer, after all retries; no key is ever part of the message.
+
+    Attributes:
+        kind: `"connection"`, `"timeout"`, `"rate limit"`, `"server"`, `"key"` (refused), `"request"` (refused as it
+            is, such as an unknown model), `"overflow"` (more tokens than the model reads) or `"answer"` (no chat
+            completion).
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MissingExtra(RerankError, ImportError):

@@ -6,7 +6,7 @@ Shape letters: `N` documents, each beside its query; `P` pairs to compute for th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.models.visual_families import image_families, with_max_tiles
 from crossrank.retrieval.fusion import fuse
-from crossrank.types import Document, Hit, Ranking, Scores
+from crossrank.types import Document, DocumentLike, Hit, Ranking, Scores, check_query, to_document, to_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ScoreType = Literal["logit", "probability"]
-DocumentLike = str | Document | Mapping[str, Any]
-DOCUMENT_KEYS = ("text", "title", "id", "metadata", "image")
 # Where the checkpoint has no fitted fusion: both sides count the same.
 DEFAULT_FUSION = ("zscore", 0.5)
 
@@ -283,11 +281,10 @@ class Reranker:
             InputError: If an argument cannot be used, or a document is too long under `"error"`.
             NumericalError: If a logit is NaN or infinite; names the pair.
         """
-        _check_query(query)
+        check_query(query)
         _check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
-        if isinstance(documents, str | bytes | Mapping):
-            raise InputError("documents must be a list of documents, not one document")
-        checked = [to_document(document, i, reads_images=self.reads_images) for i, document in enumerate(documents)]
+        checked = to_documents(documents, reads_images=True)
+        self._check_readable(checked)
         _check_length(first_stage_scores, len(checked))
         encoder = self._encoder.with_instruction(instruction)
         kind = "fused" if first_stage_scores is not None else self._scale(score_type)
@@ -396,8 +393,20 @@ class Reranker:
     def _check_pairs(
         self, pairs: Sequence[tuple[str, str | Document]], *, what: str = "document"
     ) -> list[tuple[str, Document]]:
-        checked = [_check_pair(pair, i, reads_images=self.reads_images) for i, pair in enumerate(pairs)]
+        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        self._check_readable([document for _, document in checked])
         return self._with_sources(checked, what=what)
+
+    def _check_readable(self, documents: Sequence[Document]) -> None:
+        if self.reads_images:
+            return
+        unread = (i for i, document in enumerate(documents) if document.image is not None and not document.text.strip())
+        index = next(unread, None)
+        if index is not None:
+            raise InputError(
+                f"document {index} is an image without text, and this model reads text: give it a 'text' too, or load "
+                f"a model that reads images, of one of the families {image_families()}"
+            )
 
     def _with_sources(self, pairs: list[tuple[str, Document]], *, what: str = "document") -> list[tuple[str, Document]]:
         """Give each image its place, for errors, and one source to equal objects; a text model looks at none."""
@@ -455,56 +464,12 @@ def sigmoid(logits: Scores) -> Scores:
     return np.where(logits >= 0, 1 / (1 + powers), powers / (1 + powers)).astype(np.float32)
 
 
-def to_document(document: DocumentLike, index: int, *, reads_images: bool = False) -> Document:
-    """Return a string, a mapping or a `Document` as a `Document`.
-
-    Args:
-        document: What the caller gave.
-        index: Its position, for the error.
-        reads_images: Whether an image alone is enough.
-
-    Raises:
-        InputError: If it is none of these, lacks what is read of it, or has an unknown key or a wrong type.
-    """
-    if isinstance(document, str):
-        return Document(document)
-    if isinstance(document, Mapping):
-        unknown = [key for key in document if key not in DOCUMENT_KEYS]
-        if unknown:
-            raise InputError(
-                f"document {index} has unknown keys {unknown}; known are {', '.join(DOCUMENT_KEYS)} "
-                "(put anything else under 'metadata')"
-            )
-        if "text" not in document and document.get("image") is None:
-            raise InputError(f"document {index} has no 'text'")
-        document = Document(**document)
-    if not isinstance(document, Document):
-        raise InputError(f"document {index} is a {type(document).__name__}: give a string, a Document or a mapping")
-    if not isinstance(document.text, str):
-        raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
-    if document.title is not None and not isinstance(document.title, str):
-        raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
-    if document.image is not None and not document.text.strip() and not reads_images:
-        raise InputError(
-            f"document {index} is an image without text, and this model reads text: give it a 'text' too, or load a "
-            f"model that reads images, of one of the families {image_families()}"
-        )
-    return document
-
-
-def _check_pair(pair: object, index: int, *, reads_images: bool) -> tuple[str, Document]:
+def _check_pair(pair: object, index: int) -> tuple[str, Document]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise InputError(f"pair {index} must be (query, document), not {str(pair)[:80]!r}")
     query, document = pair
-    _check_query(query, where=f" of pair {index}")
-    return query, to_document(document, index, reads_images=reads_images)
-
-
-def _check_query(query: object, *, where: str = "") -> None:
-    if not isinstance(query, str):
-        raise InputError(f"the query{where} must be a string, not {type(query).__name__}")
-    if not query.strip():
-        raise InputError(f"the query{where} is empty")
+    check_query(query, where=f" of pair {index}")
+    return query, to_document(document, index, reads_images=True)
 
 
 def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: bool) -> None:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.errors import InputError
+
 Scores = npt.NDArray[np.float32]
 
 # C0 and C1: shown as they are, an escape sequence inside a document would drive the reader's terminal.
@@ -60,6 +62,10 @@ class Document:
     id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     image: Any = field(default=None, repr=False)
+
+
+DocumentLike = str | Document | Mapping[str, Any]
+DOCUMENT_KEYS = ("text", "title", "id", "metadata", "image")
 
 
 class Pair(NamedTuple):
@@ -120,6 +126,56 @@ class Hit:
         }
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What the calls of a language model took.
+
+    Attributes:
+        calls: Answers that the server gave.
+        cached_calls: Answers that came from the cache, and cost nothing.
+        retries: Requests that were sent again, after a failure or a limit of the server.
+        input_tokens: Read by the model, as the server counts them.
+        output_tokens: Written by the model.
+        estimated_calls: Those of `calls` whose tokens the server did not count, and that were estimated.
+        cost_usd: In US dollars; None where no prices are known.
+    """
+
+    calls: int = 0
+    cached_calls: int = 0
+    retries: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated_calls: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _USAGE_COUNTS}
+        return Usage(**counts, cost_usd=sum(costs) if costs else None)
+
+
+_USAGE_COUNTS = ("calls", "cached_calls", "retries", "input_tokens", "output_tokens", "estimated_calls")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a ranking did, and what it cost.
+
+    Attributes:
+        model: The ranker's name.
+        documents: How many it was given.
+        usage: Calls of a language model; all 0 for a ranker that makes none.
+        repairs: How often an answer had to be repaired, by kind of fault.
+        failures: Why the order that came in was kept, for all documents or for some; empty where it never was.
+    """
+
+    model: str
+    documents: int
+    usage: Usage = Usage()
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class Ranking(Sequence[Hit]):
     """The hits for one query, best first: score descending, equal scores in input order.
@@ -127,14 +183,17 @@ class Ranking(Sequence[Hit]):
     Attributes:
         query: The query that was ranked for.
         hits: The documents, best first.
-        score_type: `"logit"`, `"probability"` or `"fused"`.
+        score_type: `"logit"`, `"probability"` or `"fused"`; `"reciprocal rank"` or `"grade"` from a language model;
+            `"retrieval"` from a first stage.
         model: The checkpoint that scored them.
+        stages: What each stage did, where there are several or a language model is among them.
     """
 
     query: str
     hits: tuple[Hit, ...]
     score_type: str = "logit"
     model: str = ""
+    stages: tuple[Stage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -205,8 +264,68 @@ class Scorer(Protocol):
 class Ranker(Protocol):
     """Anything that orders documents for a query: a reranker, an LLM, a remote API, a cascade."""
 
-    def rank(
-        self, query: str, documents: Sequence[str | Document | Mapping[str, Any]], *, top_k: int | None = None
-    ) -> Ranking:
+    def rank(self, query: str, documents: Sequence[DocumentLike], *, top_k: int | None = None) -> Ranking:
         """Return the documents, best first."""
         ...
+
+
+def to_documents(documents: Sequence[DocumentLike], *, reads_images: bool = False) -> list[Document]:
+    """Return what a caller wants to have ranked as documents.
+
+    Args:
+        documents: What the caller gave.
+        reads_images: Whether an image without text is a document.
+
+    Raises:
+        InputError: If it is one document instead of a list, or an item cannot be read as a text.
+    """
+    if isinstance(documents, str | bytes | Mapping):
+        raise InputError("documents must be a list of documents, not one document")
+    return [to_document(document, i, reads_images=reads_images) for i, document in enumerate(documents)]
+
+
+def to_document(document: DocumentLike, index: int, *, reads_images: bool = False) -> Document:
+    """Return a string, a mapping or a `Document` as a `Document`.
+
+    Args:
+        document: What the caller gave.
+        index: Its position, for the error.
+        reads_images: Whether an image without text is a document.
+
+    Raises:
+        InputError: If it is none of these, lacks its text, is an image alone that is not read, or has an unknown key or
+            a wrong type.
+    """
+    if isinstance(document, str):
+        return Document(document)
+    if isinstance(document, Mapping):
+        unknown = [key for key in document if key not in DOCUMENT_KEYS]
+        if unknown:
+            raise InputError(
+                f"document {index} has unknown keys {unknown}; known are {', '.join(DOCUMENT_KEYS)} "
+                "(put anything else under 'metadata')"
+            )
+        if "text" not in document and document.get("image") is None:
+            raise InputError(f"document {index} has no 'text'")
+        document = Document(**document)
+    if not isinstance(document, Document):
+        raise InputError(f"document {index} is a {type(document).__name__}: give a string, a Document or a mapping")
+    if not isinstance(document.text, str):
+        raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
+    if document.title is not None and not isinstance(document.title, str):
+        raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
+    if document.image is not None and not document.text.strip() and not reads_images:
+        raise InputError(f"document {index} is an image without text, and this model reads text: give it a 'text' too")
+    return document
+
+
+def check_query(query: object, *, where: str = "") -> None:
+    """Check that a query is text.
+
+    Raises:
+        InputError: If it is no string, or an empty one.
+    """
+    if not isinstance(query, str):
+        raise InputError(f"the query{where} must be a string, not {type(query).__name__}")
+    if not query.strip():
+        raise InputError(f"the query{where} is empty")

@@ -24,9 +24,10 @@ def test_the_flags_of_rerank(crossrank):
     """A frozen list: a new flag is a decision."""
     text = crossrank("rerank", "--help", env={"COLUMNS": "200"}).stdout
     assert sorted(set(re.findall(r"│ (--[a-z-]+)", text))) == [
-        "--backend", "--corpus", "--device", "--dtype", "--family", "--fuse", "--help", "--instruction", "--json",
-        "--jsonl", "--label", "--max-length", "--model", "--num-threads", "--on-overflow", "--output", "--queries",
-        "--restart", "--revision", "--run", "--score-type", "--skip-bad", "--text-column", "--top-k",
+        "--backend", "--base-url", "--corpus", "--device", "--dtype", "--family", "--fuse", "--help",
+        "--instruction", "--json", "--jsonl", "--keep", "--label", "--llm-method", "--max-length", "--model",
+        "--num-threads", "--on-overflow", "--output", "--price", "--queries", "--restart", "--revision", "--run",
+        "--score-type", "--skip-bad", "--text-column", "--then", "--top-k",
     ]  # fmt: skip
 
 

@@ -101,6 +101,8 @@ def test_workers_share_a_port_and_their_metrics_and_stop_together(run):
 )
 def test_what_cannot_be_served_is_one_line(crossrank, options, message, monkeypatch):
     monkeypatch.delenv("CROSSRANK_API_KEYS", raising=False)
+    # It would take this process's handlers away from pytest.
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
     result = crossrank("serve", *options)
     assert result.exit_code in (1, 2)
     assert message in result.stderr

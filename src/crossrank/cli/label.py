@@ -1,4 +1,4 @@
-"""`crossrank label`: relevance labels from click logs."""
+"""`crossrank label`: relevance labels from click logs, language models and teachers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
+from crossrank.cli.label_agreement import label_agreement
+from crossrank.cli.label_llm import label_llm
+from crossrank.cli.label_queries import label_queries
 from crossrank.cli.options import CorpusOption, JsonOption, SkipBadOption
 from crossrank.cli.terminal import note, note_skipped, print_json, print_table
 
-label = typer.Typer(no_args_is_help=True, help="Relevance labels from what users clicked.")
+label = typer.Typer(no_args_is_help=True, help="Relevance labels: from clicks, a language model, a teacher.")
+label.command("llm")(label_llm)
+label.command("agreement")(label_agreement)
+label.command("queries")(label_queries)
 
 
 class ClickModel(StrEnum):

@@ -17,6 +17,7 @@ from crossrank.cli.export import export
 from crossrank.cli.far_relevant import far_relevant
 from crossrank.cli.info import info
 from crossrank.cli.label import label
+from crossrank.cli.mine import mine
 from crossrank.cli.models import models
 from crossrank.cli.rerank import rerank
 from crossrank.cli.serve import serve
@@ -55,3 +56,4 @@ app.command()(train)
 app.add_typer(data, name="data")
 app.add_typer(label, name="label")
 app.command()(serve)
+app.add_typer(mine, name="mine")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from crossrank.cli.chat_options import BaseUrlOption, PriceOption
 from crossrank.cli.options import (
     Backend,
     BackendOption,
@@ -48,6 +50,16 @@ from crossrank.cli.pages import choose_modality, read_pages
 from crossrank.cli.ranking_page import write_ranking_page
 from crossrank.cli.rerank_run import rerank_run, whole_run
 from crossrank.cli.terminal import is_terminal, note, note_skipped, print_json, print_json_lines, print_ranking
+from crossrank.cli.then import (
+    KeepOption,
+    LLMMethod,
+    LLMMethodOption,
+    Stages,
+    Then,
+    ThenOption,
+    note_stages,
+    read_then,
+)
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,10 +97,16 @@ def rerank(
     num_threads: NumThreadsOption = None,
     label: LabelOption = None,
     family: FamilyOption = None,
+    then: ThenOption = None,
+    keep: KeepOption = 20,
+    llm_method: LLMMethodOption = LLMMethod.window,
+    base_url: BaseUrlOption = None,
+    price: PriceOption = None,
 ) -> None:
     """Rank documents for a query, best first.
 
     With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
+    With --then a language model ranks the best once more; its key is OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
     loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
@@ -98,9 +116,10 @@ def rerank(
     }  # fmt: skip
     if fuse and score_type is not ScoreType.logit:
         raise InputError("fused scores are no probabilities: leave out --score-type or --fuse")
+    last = read_then(then, keep=keep, method=llm_method, base_url=base_url, price=price)
     files_of_run = whole_run(queries, corpus, run, output, restart=restart, unfit=only_files)
     if files_of_run:
-        rerank_run(files_of_run, ranking, loading, restart=restart)
+        rerank_run(files_of_run, ranking, loading, last, restart=restart)
         return
     if query is None:
         raise InputError('no query: crossrank rerank "your question" FILE...')
@@ -111,7 +130,7 @@ def rerank(
     if html and not html.parent.is_dir():
         raise InputError(f"--html: no folder {html.parent} to write into")
     form = OutputForm(as_json, as_jsonl, html)
-    rerank_files(query, files or [], ranking, loading, text_column=text_column, modality=modality, form=form)
+    rerank_files(query, files or [], ranking, loading, last, text_column=text_column, modality=modality, form=form)
 
 
 class OutputForm(NamedTuple):
@@ -127,6 +146,7 @@ def rerank_files(
     files: Sequence[Path],
     options: RankOptions,
     loading: LoadOptions,
+    then: Then | None = None,
     *,
     text_column: str | None,
     modality: PageModality | None,
@@ -144,24 +164,19 @@ def rerank_files(
         raise InputError("no FILE, and nothing is piped into standard input: name files or folders to rank")
     skipped = SkippedLines() if options.skip_bad else None
     found = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
+    llm = then.open(on_failure="keep") if then else None
     reranker = loading.load()
     read = choose_modality(modality, reranker.checkpoint)
     pages = read_pages(found, read, reranker.checkpoint, named=files)
     documents, inputs = pages.documents, pages.inputs
-    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else None
-    ranking = reranker.rank(
-        query,
-        inputs,
-        top_k=options.top_k,
-        score_type=options.score_type.value,
-        on_overflow=options.on_overflow.value,
-        first_stage_scores=scores,
-        instruction=options.instruction,
-        show_progress=is_terminal(sys.stderr) and _is_long(inputs),
-    )
+    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else []
+    stages = Stages(reranker, options, llm, then.keep if then else 0)
+    long = is_terminal(sys.stderr) and _is_long(inputs)
+    ranking = stages.rank(query, inputs, first_stage_scores=scores, show_progress=long)
     _show(ranking, form)
     if form.html:
         write_ranking_page(form.html, ranking, documents, read=read.value)
+    note_stages(ranking.stages)
     if skipped:
         note_skipped(skipped)
     if not documents:
@@ -175,7 +190,8 @@ def _is_long(documents: Sequence[Document]) -> bool:
 def _show(ranking: Ranking, form: OutputForm) -> None:
     if form.as_json:
         head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
-        print_json(head | {"hits": ranking.to_dicts()})
+        reports = {"stages": [asdict(stage) for stage in ranking.stages]} if ranking.stages else {}
+        print_json(head | reports | {"hits": ranking.to_dicts()})
     elif form.as_jsonl:
         print_json_lines(ranking.to_dicts())
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,15 @@ from crossrank import __version__
 from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.options import LoadOptions, RankOptions
 from crossrank.cli.terminal import note, note_skipped, progress
+from crossrank.cli.then import Stages, Then, note_stages
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
     from crossrank.data.first_stage import RerankingTask
     from crossrank.data.trec import Candidate
+    from crossrank.llm.reranker import LLMReranker
     from crossrank.reranker import Reranker
+    from crossrank.types import Ranking, Stage
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,14 @@ def whole_run(
     return RunFiles(queries, corpus, run, output)
 
 
-def rerank_run(files: RunFiles, options: RankOptions, loading: LoadOptions, *, restart: bool) -> None:
+def rerank_run(
+    files: RunFiles, options: RankOptions, loading: LoadOptions, then: Then | None = None, *, restart: bool
+) -> None:
     """Rerank a whole run into a file.
 
     Everything is checked before the first query is scored. Documents are read from the corpus when their query is due.
+    With a language model at the end several queries are under way at a time, and where its server gives no answer the
+    run stops, to be continued: a run that is silently the first model's in places would be worth nothing.
 
     Raises:
         RerankError: If a file or the model cannot be used.
@@ -75,9 +83,12 @@ def rerank_run(files: RunFiles, options: RankOptions, loading: LoadOptions, *, r
     from crossrank.data.run_writer import open_run_writer
     from crossrank.data.text import SkippedLines
 
+    llm = then.open(on_failure="raise") if then else None
     reranker = loading.load()
     skipped = SkippedLines() if options.skip_bad else None
-    settings = _settings(files, options, loading, reranker)
+    settings = _settings(files, options, loading, reranker) | (then.settings() if then else {})
+    stages = Stages(reranker, options, llm, then.keep if then else 0)
+    done: list[Stage] = []
     with (
         open_run_writer(files.output, settings=settings, restart=restart) as writer,
         open_corpus(files.corpus, skipped=skipped) as corpus,
@@ -91,32 +102,55 @@ def rerank_run(files: RunFiles, options: RankOptions, loading: LoadOptions, *, r
         uncounted = SkippedLines() if options.skip_bad else None
         try:
             with progress("queries", total=total, completed=len(writer.finished)) as advance:
-                for task in read_tasks(files.run, queries, corpus, skipped=uncounted):
-                    if task.query_id not in writer.finished:
-                        writer.write(task.query_id, _rank(reranker, task, options))
-                        advance()
+                tasks = read_tasks(files.run, queries, corpus, skipped=uncounted)
+                left = (task for task in tasks if task.query_id not in writer.finished)
+                for query_id, ranking in _rank_all(stages, left, llm):
+                    writer.write(query_id, _candidates(ranking))
+                    done += ranking.stages
+                    advance()
         except KeyboardInterrupt:
             note(
                 f"interrupted after {len(writer.finished)} of {total} queries, which are kept in {files.output}.part: "
                 "give the same command again to go on"
             )
             raise typer.Exit(INTERRUPTED) from None
+    note_stages(_summed(done))
     note(f"{total} queries reranked: {files.output}")
 
 
-def _rank(reranker: Reranker, task: RerankingTask, options: RankOptions) -> list[Candidate]:
+def _rank_all(stages: Stages, tasks: Iterable[RerankingTask], llm: LLMReranker | None) -> Iterator[tuple[str, Ranking]]:
+    """Yield every query's ranking, in order; with a language model several are ranked at a time."""
+
+    def rank(task: RerankingTask) -> tuple[str, Ranking]:
+        scores = task.first_stage_scores
+        return task.query_id, stages.rank(task.query, task.documents, first_stage_scores=scores, show_progress=False)
+
+    return llm.client.map(rank, tasks) if llm else map(rank, tasks)
+
+
+def _candidates(ranking: Ranking) -> list[Candidate]:
     from crossrank.data.trec import Candidate
 
-    ranking = reranker.rank(
-        task.query,
-        task.documents,
-        top_k=options.top_k,
-        score_type=options.score_type.value,
-        on_overflow=options.on_overflow.value,
-        first_stage_scores=task.first_stage_scores if options.fuse else None,
-        instruction=options.instruction,
-    )
     return [Candidate(str(hit.document.id), hit.score) for hit in ranking]
+
+
+def _summed(stages: Iterable[Stage]) -> list[Stage]:
+    """Return one report for each ranker of the stages of many queries."""
+    from crossrank.types import Stage, Usage
+
+    by_model: dict[str, list[Stage]] = {}
+    for stage in stages:
+        by_model.setdefault(stage.model, []).append(stage)
+    return [
+        Stage(
+            model,
+            sum(each.documents for each in listed),
+            sum((each.usage for each in listed), Usage()),
+            dict(sum((Counter(each.repairs) for each in listed), Counter())),
+            tuple(failure for each in listed for failure in each.failures),
+        )
+        for model, listed in by_model.items()
+    ]
 
 
 def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reranker: Reranker) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -91,8 +92,16 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Document]:
         """Yield every document, in the order of the file."""
-        for offset in np.sort(self._offsets):
+        for offset in self._places:
             yield self._read(int(offset))
+
+    def at(self, row: int) -> Document:
+        """Return a document by its place in the file, counted from 0."""
+        return self._read(int(self._places[row]))
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.int64]:
+        return np.sort(self._offsets)
 
     def _read(self, offset: int) -> Document:
         self._stream.seek(offset)

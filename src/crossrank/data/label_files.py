@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crossrank.errors import InputError
+from crossrank.data.new_folder import check_id, new_folder
 from crossrank.types import Document
 
 
@@ -61,16 +59,10 @@ def write_labels(
         InputError: If the folder holds something, or an id cannot stand in qrels.
         OSError: If it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: give another folder")
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        (fresh / "qrels").mkdir(parents=True)
+    with new_folder(folder) as fresh:
+        (fresh / "qrels").mkdir()
         unknown = _write(fresh, pairs, find_document)
         (fresh / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return unknown
 
 
@@ -91,8 +83,7 @@ def _write(folder: Path, pairs: Iterable[LabelledPair], find_document: Callable[
                     continue
                 text = {"document": document.text} | ({"title": document.title} if document.title else {})
             for part in (pair.query_id, pair.document_id):
-                if part.split() != [part]:
-                    raise InputError(f"the id {part!r} is empty or holds white space: it cannot stand in qrels")
+                check_id(part)
             labels.write(json.dumps(asdict(pair) | text, ensure_ascii=False) + "\n")
             if pair.query_id != last:
                 queries.write(json.dumps({"_id": pair.query_id, "text": pair.query}, ensure_ascii=False) + "\n")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from crossrank.data.text import reading
+from crossrank.data.part_file import open_part, part_of
 from crossrank.data.trec import Candidate, format_run
 from crossrank.errors import DataError
 
@@ -41,9 +40,9 @@ class RunWriter:
 def open_run_writer(path: Path, *, settings: Mapping[str, Any], restart: bool = False) -> Iterator[RunWriter]:
     """Write a run to `path`, or go on with one that was interrupted.
 
-    Until the block ends without an exception, the queries lie in `path.part`, beside a `path.part.json` that holds
-    the settings; then the file takes its name in one step, packed where that ends in `.gz`. A writer that finds both
-    keeps the queries there, except the last: an interrupt may have cut it.
+    Until the block ends without an exception, the queries lie in `path.part` (see `open_part`); then the file takes its
+    name in one step, packed where that ends in `.gz`. A writer that finds a part keeps the queries there, except the
+    last: an interrupt may have cut it.
 
     Args:
         path: The run to write; replaced where it exists.
@@ -53,40 +52,8 @@ def open_run_writer(path: Path, *, settings: Mapping[str, Any], restart: bool = 
     Raises:
         DataError: If the file cannot be created, or what an interrupted writer left has other settings or is broken.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise DataError("cannot be written: " + ("it is a folder" if path.is_dir() else "no such folder"), path=path)
-    part, header = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
-    if restart:
-        part.unlink(missing_ok=True)
-    if part.exists() and part.stat().st_size:
-        _check_settings(part, header, settings)
-    else:
-        header.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    with ExitStack() as when_interrupted:
-        when_interrupted.callback(_drop_if_empty, part, header)
-        with part.open("a+b") as stream:
-            yield RunWriter(stream, _keep_finished(stream, part))
-        when_interrupted.pop_all()
-    _finish(part, path)
-    header.unlink(missing_ok=True)
-
-
-def _check_settings(part: Path, header: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        with reading(header.name):
-            before = dict(json.loads(header.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"cannot be continued, its settings are not readable ({error}); start over with --restart", path=part
-        ) from error
-    now = json.loads(json.dumps(settings))
-    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if differing:
-        changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
-        raise DataError(
-            f"was begun with other settings ({changes}): give the same ones to go on, or --restart to drop it",
-            path=part,
-        )
+    with open_part(path, settings=settings, finish=_finish, restart=restart) as stream:
+        yield RunWriter(stream, _keep_finished(stream, part_of(path)))
 
 
 def _keep_finished(stream: IO[bytes], part: Path) -> list[str]:
@@ -106,12 +73,6 @@ def _keep_finished(stream: IO[bytes], part: Path) -> list[str]:
         _, offset = starts.popitem()
     stream.truncate(offset)
     return list(starts)
-
-
-def _drop_if_empty(part: Path, header: Path) -> None:
-    if not part.stat().st_size:
-        part.unlink()
-        header.unlink(missing_ok=True)
 
 
 def _finish(part: Path, path: Path) -> None:

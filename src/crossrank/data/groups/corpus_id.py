@@ -42,7 +42,7 @@ def read_corpus_id_groups(source: SourceConfig, writer: StoreWriter) -> None:
     """
     path = Path(source.path)
     name = display_name(path)
-    corpora = _read_corpora(path, writer)
+    corpora = read_corpora(path, writer)
     for key, line, row in stream_json(path):
         if key != "data":
             continue
@@ -89,7 +89,12 @@ def corpus_files(folder: Path) -> list[Path]:
     return found
 
 
-def _read_corpora(path: Path, writer: StoreWriter) -> dict[str, CorpusIndex]:
+def read_corpora(path: Path, writer: StoreWriter) -> dict[str, CorpusIndex]:
+    """Write the documents of all corpus folders of a corpus-ID file, and return the corpora by their ids.
+
+    Raises:
+        DataError: If a folder or its metadata cannot be read, or one id stands for two folders.
+    """
     corpora: dict[str, CorpusIndex] = {}
     places: dict[str, Path] = {}
     for folder in corpus_folders(path):

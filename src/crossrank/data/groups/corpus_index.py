@@ -77,6 +77,21 @@ class CorpusIndex:
             raise UnknownId(f"document {document_id!r} is not in the corpus {self._name}")
         return entry
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Document]:
+        return self.documents()
+
+    def get(self, document_id: str) -> Document | None:
+        """Return the document with this id, or None where there is none."""
+        entry = self.find(document_id)
+        return document_from_row(self._documents.row(entry.row)) if entry else None
+
+    def at(self, place: int) -> Document:
+        """Return a document by its place in the corpus, counted from 0."""
+        return document_from_row(self._documents.row(self._rows[place]))
+
     def documents(self) -> Iterator[Document]:
         """Yield the documents, each id once."""
         seen_twice = set(self._order[1:][self._sorted[1:] == self._sorted[:-1]].tolist())

@@ -1,0 +1,1 @@
+"""Language models as rerankers and as labellers, behind one method: `ChatModel.complete`."""
