@@ -102,7 +102,7 @@ def test_the_ids_come_from_the_checkpoint():
     assert encoder(slot_id=324).slot_id == 324
     with pytest.raises(CheckpointError, match=r"128258 .* the tokenizer has 324"):
         encoder(slot_id=128258)
-    with pytest.raises(CheckpointError, match="no token <|vision_start|>"):
+    with pytest.raises(CheckpointError, match=r"no token <\|vision_start\|>"):
         visual = VisualFormat(family("qwen3_vl_reranker").visual, VisualLimits(9, 9, 9), TILING)
         VisualEncoder(nemotron_tokenizer().backend_tokenizer, visual)
 
