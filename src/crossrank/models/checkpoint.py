@@ -26,7 +26,7 @@ from crossrank.models.modular_layout import ModuleEntry, num_scores, read_module
 from crossrank.models.published import PUBLISHED
 from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, VisionSettings, read_settings
-from crossrank.models.visual_families import VISUAL_FAMILIES, read_visual_format
+from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format
 
 DEFAULT_MODEL = "crossrank-mini-en-v1"
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -134,7 +134,7 @@ def open_checkpoint(
     base_folder = _find_base(folder, name)
     files = base_folder or folder
     # Beside a bidirectional decoder, modules.json says the same once more, for sentence-transformers.
-    is_decoder = read_optional_object(files / "config.json").get("model_type") in BACKBONES
+    is_decoder = read_optional_object(files / "config.json").get("model_type") in (*BACKBONES, NEMOTRON_VL)
     modules = () if is_decoder else read_modules(files)
     transformer_folder = modules[0].folder if modules else files
     config = _read_config(folder if (folder / "config.json").is_file() else transformer_folder, name)

@@ -141,6 +141,9 @@ VISUAL_FAMILIES = (
 )
 
 
+QWEN3_VL = VISUAL_FAMILIES[-1]
+
+
 def image_families() -> str:
     """Return the names of the families that read images, for errors."""
     return ", ".join(family.name for family in VISUAL_FAMILIES)
@@ -176,11 +179,9 @@ def read_visual_format(
     limits = VisualLimits(max_length, max_length, max_length)
     if family.layout == "nemotron-vl":
         if not is_asked:
-            image, both = (
-                settings.max_length_image or _NEMOTRON_LIMITS.image,
-                settings.max_length_image_text or _NEMOTRON_LIMITS.image_text,
-            )
-            positions = (config.get("llm_config") or {}).get("max_position_embeddings") or both
+            image = settings.max_length_image or _NEMOTRON_LIMITS.image
+            both = settings.max_length_image_text or _NEMOTRON_LIMITS.image_text
+            positions = (config.get("llm_config") or {}).get("max_position_embeddings") or max(image, both)
             limits = VisualLimits(max_length, min(image, positions), min(both, positions))
         processor = read_optional_object(folder / "processor_config.json")
         version = processor.get("prompt_template", config.get("prompt_template"))
