@@ -40,6 +40,7 @@ class OnOverflow(StrEnum):
 
     truncate = "truncate"
     chunk = "chunk"
+    fewer_tiles = "fewer_tiles"
     error = "error"
 
 
