@@ -87,6 +87,12 @@ def test_a_file_that_cannot_be_read_is_named_or_skipped(crossrank, reranker, rep
     assert f"skipped {locked}: encrypted" in result.stderr
 
 
+def test_a_pdf_on_standard_input_is_refused_by_what_it_is(crossrank, reranker, report):
+    result = crossrank("rerank", QUERY, "-", input=report.read_bytes())
+    assert result.exit_code == 2
+    assert "<stdin>: a PDF cannot be piped in: give its path" in result.stderr
+
+
 def test_urls_are_not_fetched(crossrank, reranker):
     result = crossrank("rerank", QUERY, "https://example.com/report.pdf")
     assert result.exit_code == 2

@@ -128,6 +128,8 @@ def _sniffed(
         if line.text.strip():
             break
     everything = chain(seen, lines)
+    if seen and seen[-1].text.startswith("%PDF-"):
+        raise DataError("a PDF cannot be piped in: give its path", path=name)
     if seen and seen[-1].text.lstrip().startswith("{"):
         return jsonl_documents(everything, name, text_column=text_column, skipped=skipped)
     return text_documents(everything, name, skipped=skipped)
