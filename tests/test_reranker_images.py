@@ -107,7 +107,7 @@ def test_limits_and_tiles_of_the_checkpoint_can_be_stated(tmp_path):
 
 def test_a_text_model_names_families_that_read_images(tiny_checkpoint):
     text_model = Reranker.load(tiny_checkpoint("bert"), backend="torch", device="cpu")
-    with pytest.raises(InputError, match=r"document 0 is an image without text.*llama_nemotron_vl_rerank"):
+    with pytest.raises(InputError, match=r"document 0 is an image without text.*llama_nemotron_vl"):
         text_model.rank(QUERY, [Document(image=page(0))])
     with pytest.raises(InputError, match="for models that read images"):
         text_model.rank(QUERY, ["text"], on_overflow="fewer_tiles")

@@ -351,7 +351,7 @@ class Reranker:
                 continue
             room = encoder.document_room(query, document)
             left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
-            if room < _LEAST_WINDOW:
+            if document.image is not None and room < _LEAST_WINDOW:
                 raise InputError(f"beside its image and the query, {room} tokens are left for the text of document {i}")
             if left < room // 2:
                 raise InputError(
