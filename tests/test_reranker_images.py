@@ -6,6 +6,7 @@ from PIL import Image
 
 from crossrank import Document, Reranker
 from crossrank.errors import InputError
+from crossrank.types import hit_label
 from tiny_vision import save_tiny_nemotron_vl
 
 QUERY = "How did sales develop?"
@@ -32,6 +33,8 @@ def test_paths_bytes_data_urls_and_mappings_are_documents(reranker, tmp_path):
     given = [tmp_path / "page.png", str(tmp_path / "page.png"), buffer.getvalue(), url, page(0)]
     ranking = reranker.rank(QUERY, [{"image": image} for image in given] + [Document(image=page(1)), "a text"])
     print(ranking)
+    shown = {hit.index: hit_label(hit) for hit in ranking}
+    assert shown[0].endswith("page.png") and shown[2] == shown[3] == shown[4] == "[image]" and shown[6] == "a text"
     scores = {hit.index: hit.score for hit in ranking}
     assert len({scores[i] for i in range(4)}) == 1, "equal files score the same to the last bit"
     assert scores[4] == pytest.approx(scores[0], abs=1e-5) and abs(scores[5] - scores[0]) > 1e-3
@@ -107,7 +110,7 @@ def test_limits_and_tiles_of_the_checkpoint_can_be_stated(tmp_path):
 
 def test_a_text_model_names_families_that_read_images(tiny_checkpoint):
     text_model = Reranker.load(tiny_checkpoint("bert"), backend="torch", device="cpu")
-    with pytest.raises(InputError, match=r"document 0 is an image without text.*llama_nemotron_vl_rerank"):
+    with pytest.raises(InputError, match=r"document 0 is an image without text.*llama_nemotron_vl"):
         text_model.rank(QUERY, [Document(image=page(0))])
     with pytest.raises(InputError, match="for models that read images"):
         text_model.rank(QUERY, ["text"], on_overflow="fewer_tiles")

@@ -7,6 +7,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -242,13 +243,22 @@ class Ranking(Sequence[Hit]):
 
 
 def hit_label(hit: Hit, *, width: int = 200) -> str:
-    """Return one line that shows a hit: its key, its title, and the text that was scored."""
+    """Return one line that shows a hit: its key, its title, its image, and the text that was scored."""
     document = hit.document
     start, end = hit.span or (0, len(document.text))
     text = " ".join(document.text[start : min(end, start + 4 * width)].split())
-    label = " · ".join(part for part in (document.id, document.title, text) if part).translate(_CONTROL_CHARACTERS)
+    parts = (document.id, document.title, _image_name(document.image), text)
+    label = " · ".join(part for part in dict.fromkeys(parts) if part).translate(_CONTROL_CHARACTERS)
     label = label if len(label) <= width else label[: width - 1] + "…"
     return f"{label} [truncated]" if hit.truncated else label
+
+
+def _image_name(image: Any) -> str | None:
+    """Return the path of an image, or that there is one."""
+    if image is None:
+        return None
+    is_path = isinstance(image, Path) or (isinstance(image, str) and not image.startswith("data:"))
+    return str(image) if is_path else "[image]"
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ def checkpoint(family):
     ("family", "known"),
     [
         ("bert", ["text"]),
-        ("llama_nemotron_vl_rerank", ["both", "image", "text"]),
+        ("llama_nemotron_vl", ["both", "image", "text"]),
         ("jina_reranker_m0", ["image", "text"]),
         ("monoqwen2_vl", ["image"]),
         ("qwen3_vl_reranker", ["both", "image", "text"]),
@@ -42,7 +42,7 @@ def test_the_modality_is_the_most_that_the_model_reads(family, known):
         if modality in known:
             assert choose_modality(modality, checkpoint(family)) == modality
         else:
-            with pytest.raises(InputError, match=f"{family} reads {' or '.join(known)}: .*llama_nemotron_vl_rerank"):
+            with pytest.raises(InputError, match=f"{family} reads {' or '.join(known)}: .*llama_nemotron_vl"):
                 choose_modality(modality, checkpoint(family))
 
 
@@ -64,7 +64,7 @@ def test_an_image_for_a_text_model_names_families_that_read_it(crossrank, rerank
     for arguments in ((report, scan), (scan,), (report, "--modality", "image"), (report, "--modality", "both")):
         result = crossrank("rerank", QUERY, *arguments)
         assert result.exit_code == 2
-        assert "of one of the families llama_nemotron_vl_rerank, jina_reranker_m0" in result.stderr
+        assert "of one of the families llama_nemotron_vl, jina_reranker_m0" in result.stderr
 
 
 def test_a_folder_of_slides_and_notes_is_read_as_far_as_it_holds_text(crossrank, reranker, tmp_path):

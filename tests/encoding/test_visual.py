@@ -20,7 +20,7 @@ def family(name):
 
 
 def encoder(text=200, image=100, image_text=300, slot_id=None):
-    prompt = family("llama_nemotron_vl_rerank").visual
+    prompt = family("llama_nemotron_vl").visual
     visual = VisualFormat(prompt, VisualLimits(text, image, image_text), TILING, slot_id)
     return VisualEncoder(nemotron_tokenizer().backend_tokenizer, visual)
 
@@ -126,8 +126,8 @@ JUDGE = (
 )
 PAD = "<|vision_start|><|image_pad|><|vision_end|>"
 GOLDEN = {
-    ("llama_nemotron_vl_rerank", "text", "D"): "question:Q \n \n passage:D",
-    ("llama_nemotron_vl_rerank", "image", "D"): "<img><IMG_CONTEXT></img> question:Q \n \n passage:D",
+    ("llama_nemotron_vl", "text", "D"): "question:Q \n \n passage:D",
+    ("llama_nemotron_vl", "image", "D"): "<img><IMG_CONTEXT></img> question:Q \n \n passage:D",
     ("jina_reranker_m0", "text", "D"): "**Document**:\nD\n**Query**:\nQ[100]",
     ("jina_reranker_m0", "image", ""): f"**Document**:\n{PAD}\n**Query**:\nQ[100]",
     ("monoqwen2_vl", "image", ""): (

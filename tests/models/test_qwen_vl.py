@@ -206,3 +206,15 @@ def test_an_adapter_of_another_model_is_refused(folders, tmp_path):
     save_file(tensors, tmp_path / "mono" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="the adapter does not fit"):
         Reranker.load(tmp_path / "mono", family="monoqwen2_vl", device="cpu")
+
+
+def test_an_instruction_takes_the_place_of_the_default(rerankers):
+    page = Document(image=noise(70, 70))
+    made = rerankers["qwen3"]._encoder.with_instruction("find charts")
+    for document in (page, "a text"):
+        text = made.tokenizer.decode(made.encode([(QUERY, document)]).input_ids[0], skip_special_tokens=False)
+        assert "<Instruct>: find charts<Query>:how" in text and "retrieve relevant candidates" not in text
+    scores = [rerankers["qwen3"].score([(QUERY, page)], instruction=words) for words in (None, "find charts")]
+    assert abs(scores[0] - scores[1]).item() > 1e-4
+    with pytest.raises(InputError, match="no place for an instruction"):
+        rerankers["mono"].score([(QUERY, page)], instruction="find charts")

@@ -113,7 +113,7 @@ def best_windows(
 
 def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> list[Span]:
     room = encoder.document_room(query, document)
-    if room < _LEAST_WINDOW:
+    if document.image is not None and room < _LEAST_WINDOW:
         raise InputError(f"beside its image and the query, {room} tokens are left for the text of document {index}")
     left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
     if left < room // 2:

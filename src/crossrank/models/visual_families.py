@@ -96,7 +96,7 @@ def _family(name: str, architecture: str, description: str, scoring: str, visual
 
 VISUAL_FAMILIES = (
     _family(
-        NEMOTRON_VL,
+        "llama_nemotron_vl",
         "LlamaNemotronVLForSequenceClassification",
         "SigLIP and a bidirectional Llama, such as nvidia/llama-nemotron-rerank-vl-1b-v2: text, images, or both",
         "avg, cls or last (pooling) of the real tokens -> score in float32 -> / temperature",
@@ -106,7 +106,7 @@ VISUAL_FAMILIES = (
         pooling=None,
         max_length=_NEMOTRON_LIMITS.text,
         activation="identity",
-        licence="NVIDIA Open Model License, Llama 3.2 Community License",
+        licence="NVIDIA Open Model License, Llama 3.2",
     ),
     _family(
         "jina_reranker_m0",
