@@ -52,7 +52,7 @@ class Cascade:
         check_query(query)
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be a whole number of at least 1, or None for all, not {top_k!r}")
-        given = to_documents(documents)
+        given = to_documents(documents, reads_images=True)
         positions = list(range(len(given)))
         reports: list[Stage] = []
         for stage, keep in zip(self._stages, self._keep, strict=True):

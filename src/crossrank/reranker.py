@@ -8,21 +8,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.encoding.images import with_image_sources
 from crossrank.encoding.pairs import WHAT_FITS, EncodedPairs, Truncation
-from crossrank.encoding.template import Encoder
+from crossrank.encoding.visual import Encoder
 from crossrank.errors import CheckpointError, InputError, MissingExtra
 from crossrank.inference.engine import Engine
-from crossrank.inference.overflow import OnOverflow, ScoredDocuments, Windows, best_windows, cut
+from crossrank.inference.overflow import OnOverflow, ScoredDocuments, Windows, best_windows, cut, encoder_for
 from crossrank.inference.scoring import ScoredPairs, check_finite, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
+from crossrank.models.visual_families import image_families, with_max_tiles
 from crossrank.retrieval.fusion import fuse
 from crossrank.types import Document, DocumentLike, Hit, Ranking, Scores, check_query, to_document, to_documents
 
@@ -76,6 +78,7 @@ class Reranker:
         label: int | str | None = None,
         family: str | None = None,
         cutoff_layer: int | None = None,
+        max_input_tiles: int | None = None,
         allow_untrained: bool = False,
     ) -> Reranker:
         """Load a checkpoint.
@@ -87,13 +90,16 @@ class Reranker:
             device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... or `"auto"`.
             dtype: `"float32"` is exact; `"bfloat16"`, `"float16"`; `"auto"` is bfloat16 for the CPU form on a CPU that
                 has it and on CUDA, float32 otherwise.
-            max_length: Most tokens of a pair, special tokens included; the checkpoint's own limit if None.
+            max_length: Most tokens of a pair, special tokens included; the checkpoint's own limit if None, which may
+                be another one for documents with images.
             num_threads: CPU threads; all that the process may use if None.
             budget_tokens: Most tokens of one batch, padding included; a good number for the runtime if None.
             label: Which output is the score where the head has several: its index or its name in `id2label`.
             family: What kind of reranker it is, as `crossrank models` lists them, where the checkpoint's files do not
                 say it, or instead of what they say.
             cutoff_layer: How many layers are computed, for a checkpoint with a head behind each; all if None.
+            max_input_tiles: Most tiles of an image, its thumbnail not counted, for a checkpoint that cuts images into
+                tiles; as published if None.
             allow_untrained: Score even where the checkpoint says that its head is fresh: the scores are then random.
 
         Raises:
@@ -105,6 +111,8 @@ class Reranker:
         checkpoint = open_checkpoint(
             model, revision=revision, max_length=max_length, label=label, family=family, cutoff_layer=cutoff_layer
         )
+        if max_input_tiles is not None:
+            checkpoint = replace(checkpoint, visual=with_max_tiles(checkpoint.visual, max_input_tiles, checkpoint.name))
         if checkpoint.non_commercial:
             logger.warning("%s: the licence %s forbids commercial use", checkpoint.name, checkpoint.licence)
         encoder = load_encoder(checkpoint)
@@ -194,6 +202,11 @@ class Reranker:
             raise MissingExtra(f"saving {self.checkpoint.name}", extra="torch") from None
         return save_loaded(Path(folder), self.checkpoint, model=self._fresh_model)
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether documents may be images."""
+        return self.checkpoint.visual is not None
+
     def __repr__(self) -> str:
         engine = self.engine
         return f"Reranker({self.checkpoint.name!r}, {engine.name} on {engine.device} in {engine.precision})"
@@ -241,7 +254,7 @@ class Reranker:
         """
         if isinstance(pairs, str | bytes):
             raise InputError("pairs must be a list of (query, document), not one string")
-        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        checked = self._check_pairs(pairs, what="the document of pair")
         encoder = self._encoder.with_instruction(instruction)
         scored = self._run(checked, encoder, show_progress=show_progress)
         return self._scores(scored.logits), scored.truncated
@@ -263,7 +276,7 @@ class Reranker:
         Args:
             query: What to rank for.
             documents: Strings, `Document`s, or mappings with `text` and optionally `title`, `id`, `metadata`, `image`;
-                an image beside a text is not read.
+                a model that reads text alone does not look at an image beside one.
             top_k: Keep the best k; all if None.
             score_type: `"logit"`, or `"probability"`: the checkpoint's fitted calibration where it has one, otherwise
                 its activation in float32, by the rule of sentence-transformers: the sigmoid unless it states another.
@@ -271,7 +284,9 @@ class Reranker:
                 and the ranking's `score_type` says so. Over several labels it is the softmax.
             on_overflow: For a document that is too long: `"truncate"` reads its beginning and says so in the hit;
                 `"chunk"` reads overlapping windows that end at sentences and keeps the best one's score and span;
-                `"error"` refuses.
+                `"fewer_tiles"` makes an image smaller until image and text fit, and reads the text's beginning where
+                that is not enough; `"error"` refuses. Image tokens are never cut: an image that does not fit beside
+                the query is refused, but for `"fewer_tiles"`.
             first_stage_scores: One score a document from the retriever. The ranking is then by the fused score, with
                 the method and weight that the checkpoint states (else the mean of both z-scores), and its
                 `score_type` is `"fused"`.
@@ -284,13 +299,15 @@ class Reranker:
         """
         check_query(query)
         _check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
-        checked = to_documents(documents)
+        checked = to_documents(documents, reads_images=True)
+        self._check_readable(checked)
         _check_length(first_stage_scores, len(checked))
         encoder = self._encoder.with_instruction(instruction)
         kind = "fused" if first_stage_scores is not None else self._scale(score_type)
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
-        pairs = [(query, document) for document in checked]
+        encoder = encoder_for(on_overflow, encoder)
+        pairs = self._with_sources([(query, document) for document in checked])
         windows = cut(pairs, encoder=encoder, on_overflow=on_overflow)
         computed = self._run(windows.pairs, encoder, show_progress=show_progress)
         scored = self._collect(windows, computed)
@@ -322,9 +339,10 @@ class Reranker:
         Raises:
             InputError: If an item is not a pair, a query leaves no room, or a document is too long under `"error"`.
         """
-        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        checked = self._check_pairs(pairs)
         self._check_trained()
         encoder = self._encoder.with_instruction(instruction).with_truncation(truncation)
+        encoder = encoder_for(on_overflow, encoder)
         windows = cut(checked, encoder=encoder, on_overflow=on_overflow)
         return PreparedDocuments(windows, encoder.encode(windows.pairs))
 
@@ -388,6 +406,31 @@ class Reranker:
             spans=windows.spans,
         )
 
+    def _check_pairs(
+        self, pairs: Sequence[tuple[str, str | Document]], *, what: str = "document"
+    ) -> list[tuple[str, Document]]:
+        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
+        self._check_readable([document for _, document in checked])
+        return self._with_sources(checked, what=what)
+
+    def _check_readable(self, documents: Sequence[Document]) -> None:
+        if self.reads_images:
+            return
+        unread = (i for i, document in enumerate(documents) if document.image is not None and not document.text.strip())
+        index = next(unread, None)
+        if index is not None:
+            raise InputError(
+                f"document {index} is an image without text, and this model reads text: give it a 'text' too, or load "
+                f"a model that reads images, of one of the families {image_families()}"
+            )
+
+    def _with_sources(self, pairs: list[tuple[str, Document]], *, what: str = "document") -> list[tuple[str, Document]]:
+        """Give each image its place, for errors, and one source to equal objects; a text model looks at none."""
+        if not self.reads_images:
+            return pairs
+        documents = with_image_sources([document for _, document in pairs], what=what)
+        return [(query, document) for (query, _), document in zip(pairs, documents, strict=True)]
+
     def _check_trained(self) -> None:
         if self.checkpoint.settings.untrained_head and not self._allow_untrained:
             raise CheckpointError(
@@ -442,7 +485,7 @@ def _check_pair(pair: object, index: int) -> tuple[str, Document]:
         raise InputError(f"pair {index} must be (query, document), not {str(pair)[:80]!r}")
     query, document = pair
     check_query(query, where=f" of pair {index}")
-    return query, to_document(document, index)
+    return query, to_document(document, index, reads_images=True)
 
 
 def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: bool) -> None:
@@ -450,8 +493,9 @@ def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: b
         raise InputError(f"top_k must be a whole number of at least 1, or None for all, not {top_k!r}")
     if score_type not in ("logit", "probability"):
         raise InputError(f"score_type must be 'logit' or 'probability', not {score_type!r}")
-    if on_overflow not in ("truncate", "chunk", "error"):
-        raise InputError(f"on_overflow must be 'truncate', 'chunk' or 'error', not {on_overflow!r}")
+    if on_overflow not in get_args(OnOverflow):
+        known = ", ".join(map(repr, get_args(OnOverflow)))
+        raise InputError(f"on_overflow must be one of {known}, not {on_overflow!r}")
     if fused and score_type != "logit":
         raise InputError("fused scores are no probabilities: leave score_type out where first_stage_scores are given")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -19,6 +21,30 @@ Scores = npt.NDArray[np.float32]
 _CONTROL_CHARACTERS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd")
 
 
+class LazyImage(ABC):
+    """An image that knows its size and its content before it is drawn, such as a page of a PDF; it holds no pixels.
+
+    Attributes:
+        where: What it is and where it comes from, for errors.
+    """
+
+    where: str
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright."""
+
+    @property
+    @abstractmethod
+    def key(self) -> bytes:
+        """A digest of the content: equal for equal content."""
+
+    @abstractmethod
+    def load(self) -> Any:
+        """Return the pixels: a PIL image, upright."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A text, an image, or both, to rank.
@@ -28,8 +54,8 @@ class Document:
         title: Put before the body, as the checkpoint's prompt says.
         id: The caller's own key, carried through.
         metadata: Anything else, carried through.
-        image: A path, the bytes of an image file, a data URL, or a PIL image; None where there is none. It is
-            carried as it is, and decoded by what reads it.
+        image: A path, the bytes of an image file, a data URL, a PIL image, or a `LazyImage`; None where there is none.
+            It is carried as it is, and decoded by what reads it.
     """
 
     text: str = ""
@@ -217,13 +243,22 @@ class Ranking(Sequence[Hit]):
 
 
 def hit_label(hit: Hit, *, width: int = 200) -> str:
-    """Return one line that shows a hit: its key, its title, and the text that was scored."""
+    """Return one line that shows a hit: its key, its title, its image, and the text that was scored."""
     document = hit.document
     start, end = hit.span or (0, len(document.text))
     text = " ".join(document.text[start : min(end, start + 4 * width)].split())
-    label = " · ".join(part for part in (document.id, document.title, text) if part).translate(_CONTROL_CHARACTERS)
+    parts = (document.id, document.title, _image_name(document.image), text)
+    label = " · ".join(part for part in dict.fromkeys(parts) if part).translate(_CONTROL_CHARACTERS)
     label = label if len(label) <= width else label[: width - 1] + "…"
     return f"{label} [truncated]" if hit.truncated else label
+
+
+def _image_name(image: Any) -> str | None:
+    """Return the path of an image, or that there is one."""
+    if image is None:
+        return None
+    is_path = isinstance(image, Path) or (isinstance(image, str) and not image.startswith("data:"))
+    return str(image) if is_path else "[image]"
 
 
 @runtime_checkable
@@ -244,26 +279,32 @@ class Ranker(Protocol):
         ...
 
 
-def to_documents(documents: Sequence[DocumentLike]) -> list[Document]:
+def to_documents(documents: Sequence[DocumentLike], *, reads_images: bool = False) -> list[Document]:
     """Return what a caller wants to have ranked as documents.
+
+    Args:
+        documents: What the caller gave.
+        reads_images: Whether an image without text is a document.
 
     Raises:
         InputError: If it is one document instead of a list, or an item cannot be read as a text.
     """
     if isinstance(documents, str | bytes | Mapping):
         raise InputError("documents must be a list of documents, not one document")
-    return [to_document(document, i) for i, document in enumerate(documents)]
+    return [to_document(document, i, reads_images=reads_images) for i, document in enumerate(documents)]
 
 
-def to_document(document: DocumentLike, index: int) -> Document:
+def to_document(document: DocumentLike, index: int, *, reads_images: bool = False) -> Document:
     """Return a string, a mapping or a `Document` as a `Document`.
 
     Args:
         document: What the caller gave.
         index: Its position, for the error.
+        reads_images: Whether an image without text is a document.
 
     Raises:
-        InputError: If it is none of these, lacks its text, has an image alone, or has an unknown key or a wrong type.
+        InputError: If it is none of these, lacks its text, is an image alone that is not read, or has an unknown key or
+            a wrong type.
     """
     if isinstance(document, str):
         return Document(document)
@@ -283,7 +324,7 @@ def to_document(document: DocumentLike, index: int) -> Document:
         raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
     if document.title is not None and not isinstance(document.title, str):
         raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
-    if document.image is not None and not document.text.strip():
+    if document.image is not None and not document.text.strip() and not reads_images:
         raise InputError(f"document {index} is an image without text, and this model reads text: give it a 'text' too")
     return document
 

@@ -16,7 +16,7 @@ from crossrank.types import Document, Hit, Ranking
 
 class Reranker:
     engine = types.SimpleNamespace(name="overlap", device="cpu", precision="float64")
-    checkpoint = types.SimpleNamespace(folder=Path(__file__).with_name("no weights"))
+    checkpoint = types.SimpleNamespace(folder=Path(__file__).with_name("no weights"), name="overlap", visual=None)
     loaded: ClassVar[list] = []
     queries: ClassVar[list] = []
     interrupt_after = None

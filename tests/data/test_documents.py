@@ -27,7 +27,8 @@ def folder(tmp_path):
         "b/deep/Notes.TXT": "one\n\ntwo\n",
         "b/guide.md": "# Guide\n\ntext\n",
         "b/empty.md": "",
-        "b/picture.png": "no text",
+        "b/picture.svg": "of no known kind",
+        "b/scan.PNG": "not looked into",
         "b/.hidden.md": "hidden",
         ".git/config.txt": "hidden",
     }
@@ -44,6 +45,7 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_files(folder):
         f"{folder}/b/deep/Notes.TXT#1",
         f"{folder}/b/deep/Notes.TXT#2",
         f"{folder}/b/guide.md#1",
+        f"{folder}/b/scan.PNG",
         "z",
     ]
 
@@ -53,7 +55,7 @@ def test_paths_keep_their_order_and_ids_may_repeat(folder):
 
 
 def test_a_folder_without_known_files_is_an_error(tmp_path):
-    (tmp_path / "a.png").touch()
+    (tmp_path / "a.svg").touch()
     with pytest.raises(DataError, match=r"no files of a known kind in this folder \(\.jsonl, "):
         ids(tmp_path)
 

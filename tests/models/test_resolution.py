@@ -108,7 +108,9 @@ def test_the_tables_agree():
     assert all(family.non_commercial for name, family in names.items() if "NC" in (family.licence or ""))
     stated = [family for family in FAMILIES if not family.model_types and family.layout not in ("modular", "native")]
     assert all(family.architectures for family in stated)
-    assert all(family.template for family in stated if family.name not in ("logit_score", "jina_reranker_v2"))
+    assert all(
+        family.template or family.visual for family in stated if family.name not in ("logit_score", "jina_reranker_v2")
+    )
 
 
 def test_a_licence_that_forbids_commercial_use_is_shown_on_load(tiny_language_model, hub, caplog):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from crossrank.models.checkpoint import Checkpoint
 
 _ATTENTION = {
+    "nemotron-vl": "bidirectional: every token sees every other",
+    "qwen-vl": "causal, as trained",
     "bidirectional": "bidirectional: every token sees every other",
     "causal-lm": "causal, as trained",
     "decoder": "causal, as trained",
@@ -71,6 +73,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": _weights(checkpoint),
         "labels": [str(labels.get(str(i), f"LABEL_{i}")) for i in range(checkpoint.num_labels)],
         "max_length": checkpoint.max_length,
+        "images": _images(checkpoint),
         "prompt": settings["prompt"],
         "template": _template(checkpoint),
         "pooling": pooling,
@@ -90,12 +93,22 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 def _head(checkpoint: Checkpoint) -> tuple[str | None, float]:
     """Return the pooling, and what the score of the head is divided by, in the network and behind it."""
     config, settings, family = checkpoint.config, checkpoint.settings, checkpoint.family
+    if family.layout == "nemotron-vl":
+        return config.get("pooling", "last"), config.get("temperature", 1.0) * settings.temperature
     if family.layout != "bidirectional":
         return settings.pooling or family.pooling or config.get("classifier_pooling"), settings.temperature
     from crossrank.models.bidirectional_layout import read_head
 
     pooling, temperature = read_head(config, checkpoint.name)
     return pooling, temperature * settings.temperature
+
+
+def _images(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Say how images are read, where they are."""
+    visual = checkpoint.visual
+    if visual is None:
+        return None
+    return {"max_length": asdict(visual.limits), "sizing": asdict(visual.sizing), "with_text": visual.prompt.reads_both}
 
 
 def _template(checkpoint: Checkpoint) -> dict[str, Any] | str | None:
@@ -108,6 +121,7 @@ def _template(checkpoint: Checkpoint) -> dict[str, Any] | str | None:
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, int]:
+    config = config.get("llm_config") or config.get("text_config") or config
     found = {name: next((config[key] for key in keys if key in config), None) for name, keys in _SIZES.items()}
     return {name: value for name, value in found.items() if isinstance(value, int)}
 

@@ -47,6 +47,7 @@ class OnOverflow(StrEnum):
 
     truncate = "truncate"
     chunk = "chunk"
+    fewer_tiles = "fewer_tiles"
     error = "error"
 
 
@@ -55,6 +56,14 @@ class ScoreType(StrEnum):
 
     logit = "logit"
     probability = "probability"
+
+
+class PageModality(StrEnum):
+    """What of a page is read."""
+
+    text = "text"
+    image = "image"
+    both = "both"
 
 
 class Weights(StrEnum):
@@ -69,7 +78,8 @@ FilesArgument = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="FILE",
-        help="JSONL, CSV, TSV, Parquet, Markdown or plain text (also .gz), or folders; standard input if left out.",
+        help="JSONL, CSV, TSV, Parquet, Markdown, plain text (also .gz), PDF, images, or folders of them; standard "
+        "input if left out.",
         show_default=False,
     ),
 ]
@@ -81,10 +91,20 @@ InstructionOption = Annotated[
     str | None, typer.Option(help="What counts as relevant, for models whose prompt has a place for it.")
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="The field that holds the text; `text` if left out.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out bad lines; count and report them.")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out bad lines and pages; count and report them.")
+]
+PageModalityOption = Annotated[
+    PageModality | None,
+    typer.Option("--modality", help="What of PDF pages and images is read; all that the model can if left out."),
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_OUTPUT)]
 JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="Print a JSON object a hit.", rich_help_panel=_OUTPUT)]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", dir_okay=False, help="Also write a page with thumbnails.", rich_help_panel=_OUTPUT),
+]
 
 QueriesOption = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="Queries: JSONL as in BEIR.", rich_help_panel=_RUN)

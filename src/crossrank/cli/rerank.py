@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crossrank.cli.chat_options import BaseUrlOption, PriceOption
 from crossrank.cli.options import (
@@ -20,6 +20,7 @@ from crossrank.cli.options import (
     FamilyOption,
     FilesArgument,
     FuseOption,
+    HtmlOption,
     InstructionOption,
     JsonLinesOption,
     JsonOption,
@@ -31,6 +32,8 @@ from crossrank.cli.options import (
     OnOverflow,
     OnOverflowOption,
     OutputOption,
+    PageModality,
+    PageModalityOption,
     QueriesOption,
     QueryArgument,
     RankOptions,
@@ -43,6 +46,8 @@ from crossrank.cli.options import (
     TextColumnOption,
     TopKOption,
 )
+from crossrank.cli.pages import choose_modality, read_pages
+from crossrank.cli.ranking_page import write_ranking_page
 from crossrank.cli.rerank_run import rerank_run, whole_run
 from crossrank.cli.terminal import is_terminal, note, note_skipped, print_json, print_json_lines, print_ranking
 from crossrank.cli.then import (
@@ -58,7 +63,7 @@ from crossrank.cli.then import (
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
-    from crossrank.types import Document
+    from crossrank.types import Document, Ranking
 
 # Characters; less than that is ranked before a progress bar could be read.
 LONG_WORK = 200_000
@@ -73,9 +78,11 @@ def rerank(
     fuse: FuseOption = False,
     instruction: InstructionOption = None,
     text_column: TextColumnOption = None,
+    modality: PageModalityOption = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
     as_jsonl: JsonLinesOption = False,
+    html: HtmlOption = None,
     queries: QueriesOption = None,
     corpus: CorpusOption = None,
     run: RunOption = None,
@@ -103,7 +110,10 @@ def rerank(
     """
     loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
-    only_files = {"QUERY": query, "--text-column": text_column, "--json": as_json, "--jsonl": as_jsonl}
+    only_files = {
+        "QUERY": query, "--text-column": text_column, "--modality": modality, "--json": as_json, "--jsonl": as_jsonl,
+        "--html": html,
+    }  # fmt: skip
     if fuse and score_type is not ScoreType.logit:
         raise InputError("fused scores are no probabilities: leave out --score-type or --fuse")
     last = read_then(then, keep=keep, method=llm_method, base_url=base_url, price=price)
@@ -117,9 +127,18 @@ def rerank(
         raise InputError("the query is not valid UTF-8")
     if as_json and as_jsonl:
         raise InputError("--json and --jsonl exclude each other")
-    rerank_files(
-        query, files or [], ranking, loading, last, text_column=text_column, as_json=as_json, as_jsonl=as_jsonl
-    )
+    if html and not html.parent.is_dir():
+        raise InputError(f"--html: no folder {html.parent} to write into")
+    form = OutputForm(as_json, as_jsonl, html)
+    rerank_files(query, files or [], ranking, loading, last, text_column=text_column, modality=modality, form=form)
+
+
+class OutputForm(NamedTuple):
+    """How a ranking is shown: as lines or a table where neither JSON form is asked for."""
+
+    as_json: bool = False
+    as_jsonl: bool = False
+    html: Path | None = None
 
 
 def rerank_files(
@@ -130,8 +149,8 @@ def rerank_files(
     then: Then | None = None,
     *,
     text_column: str | None,
-    as_json: bool,
-    as_jsonl: bool,
+    modality: PageModality | None,
+    form: OutputForm,
 ) -> None:
     """Rank the documents of files for one query, and print them.
 
@@ -144,25 +163,39 @@ def rerank_files(
     if not files and is_terminal(sys.stdin):
         raise InputError("no FILE, and nothing is piped into standard input: name files or folders to rank")
     skipped = SkippedLines() if options.skip_bad else None
-    documents = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
-    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else []
+    found = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))
     llm = then.open(on_failure="keep") if then else None
-    stages = Stages(loading.load(), options, llm, then.keep if then else 0)
-    long = is_terminal(sys.stderr) and sum(len(document.text) for document in documents) > LONG_WORK
-    ranking = stages.rank(query, documents, first_stage_scores=scores, show_progress=long)
-    if as_json:
-        head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
-        reports = {"stages": [asdict(stage) for stage in ranking.stages]} if ranking.stages else {}
-        print_json(head | reports | {"hits": ranking.to_dicts()})
-    elif as_jsonl:
-        print_json_lines(ranking.to_dicts())
-    else:
-        print_ranking(ranking)
+    reranker = loading.load()
+    read = choose_modality(modality, reranker.checkpoint)
+    pages = read_pages(found, read, reranker.checkpoint, named=files)
+    documents, inputs = pages.documents, pages.inputs
+    scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else []
+    stages = Stages(reranker, options, llm, then.keep if then else 0)
+    long = is_terminal(sys.stderr) and _is_long(inputs)
+    ranking = stages.rank(query, inputs, first_stage_scores=scores, show_progress=long)
+    _show(ranking, form)
+    if form.html:
+        write_ranking_page(form.html, ranking, documents, read=read.value)
     note_stages(ranking.stages)
     if skipped:
         note_skipped(skipped)
     if not documents:
         note("no documents in the input: the ranking is empty")
+
+
+def _is_long(documents: Sequence[Document]) -> bool:
+    return sum(LONG_WORK if document.image is not None else len(document.text) for document in documents) > LONG_WORK
+
+
+def _show(ranking: Ranking, form: OutputForm) -> None:
+    if form.as_json:
+        head = {"query": ranking.query, "model": ranking.model, "score_type": ranking.score_type}
+        reports = {"stages": [asdict(stage) for stage in ranking.stages]} if ranking.stages else {}
+        print_json(head | reports | {"hits": ranking.to_dicts()})
+    elif form.as_jsonl:
+        print_json_lines(ranking.to_dicts())
+    else:
+        print_ranking(ranking)
 
 
 def _first_stage_score(index: int, document: Document) -> float:

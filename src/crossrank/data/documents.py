@@ -9,7 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
+from crossrank.data.image_files import IMAGE_EXTENSIONS, image_documents
 from crossrank.data.paragraphs import markdown_documents, text_documents
+from crossrank.data.pdf import PDF_EXTENSION, pdf_documents
 from crossrank.data.records import csv_documents, jsonl_documents, parquet_documents
 from crossrank.data.text import STDIN, Line, SkippedLines, display_name, read_lines, reading
 from crossrank.errors import DataError
@@ -34,7 +36,9 @@ _TABLES: dict[str, _TableReader] = {
 }
 _TEXTS: dict[str, _TextReader] = {".md": markdown_documents, ".markdown": markdown_documents, ".txt": text_documents}
 _PARQUET = ".parquet"
-EXTENSIONS = (*_TABLES, *_TEXTS, _PARQUET)
+# Never packed: random access into the file.
+_WHOLE = (_PARQUET, PDF_EXTENSION, *IMAGE_EXTENSIONS)
+EXTENSIONS = (*_TABLES, *_TEXTS, *_WHOLE)
 
 
 def read_documents(
@@ -42,19 +46,20 @@ def read_documents(
 ) -> Iterator[Document]:
     """Yield the documents of files and folders, in the order given.
 
-    JSONL, CSV and TSV give a document a row, Parquet too; Markdown and plain text give one a paragraph. All but
-    Parquet may be packed with gzip (`.gz`). A folder is searched through in sorted order for files of these kinds;
-    hidden ones are passed over. Standard input (`-`) and pipes are JSONL where they start with `{`, else plain text.
-    The same id may stand in several documents.
+    JSONL, CSV and TSV give a document a row, Parquet too; Markdown and plain text give one a paragraph, and these but
+    Parquet may be packed with gzip (`.gz`). A PDF gives one a page, with its text layer and its image; an image file
+    is a document. A folder is searched through in sorted order for files of these kinds; hidden ones are passed over.
+    Standard input (`-`) and pipes are JSONL where they start with `{`, else plain text. The same id may stand in
+    several documents.
 
     Args:
         paths: Files, folders, or `-`.
         text_column: The field that holds the text, in the kinds that have fields; `text` where None.
-        skipped: Bad lines are counted here and left out. Without it the first one is an error.
+        skipped: Bad lines and pages are counted here and left out. Without it the first one is an error.
 
     Raises:
-        DataError: If a path is missing, unreadable or of an unknown kind, or a line is bad.
-        MissingExtra: If a file is Parquet and pyarrow is not installed.
+        DataError: If a path is missing, unreadable or of an unknown kind, or a line or a page is bad.
+        MissingExtra: If a file is Parquet or PDF, and pyarrow or pypdfium2 is not installed.
     """
     for path in paths:
         for file in _files(path):
@@ -83,7 +88,7 @@ def _kind(name: str | Path) -> str | None:
     stem = str(name).lower()
     packed = stem.endswith(".gz")
     kind = Path(stem.removesuffix(".gz")).suffix
-    return kind if kind in EXTENSIONS and not (packed and kind == _PARQUET) else None
+    return kind if kind in EXTENSIONS and not (packed and kind in _WHOLE) else None
 
 
 def _read_file(path: str | Path, text_column: str | None, skipped: SkippedLines | None) -> Iterator[Document]:
@@ -91,6 +96,10 @@ def _read_file(path: str | Path, text_column: str | None, skipped: SkippedLines 
     kind = _kind(path)
     if kind == _PARQUET:
         return parquet_documents(Path(path), text_column=text_column, skipped=skipped)
+    if kind == PDF_EXTENSION:
+        return pdf_documents(Path(path), skipped=skipped)
+    if kind in IMAGE_EXTENSIONS:
+        return image_documents(Path(path))
     if kind in _TABLES:
         return _TABLES[kind](read_lines(path), name, text_column=text_column, skipped=skipped)
     if kind in _TEXTS:
@@ -119,6 +128,8 @@ def _sniffed(
         if line.text.strip():
             break
     everything = chain(seen, lines)
+    if seen and seen[-1].text.startswith("%PDF-"):
+        raise DataError("a PDF cannot be piped in: give its path", path=name)
     if seen and seen[-1].text.lstrip().startswith("{"):
         return jsonl_documents(everything, name, text_column=text_column, skipped=skipped)
     return text_documents(everything, name, skipped=skipped)

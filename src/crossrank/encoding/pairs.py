@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +25,45 @@ CHARS_PER_TOKEN = 24
 CUT_MARGIN = 16
 
 
+class VisualInput(Protocol):
+    """The image of a document, sized for a model; its pixels are made when they are needed."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Image tokens of the sequence."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """A digest of everything that the vision tower sees."""
+        ...
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Return RGB pixels, in the shape that the model wants them."""
+        ...
+
+
+class NoRoom(InputError):
+    """A query with its prompt fills all of `max_length`."""
+
+
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Token ids of many pairs, ragged.
+    """Token ids of many pairs, ragged, and what they show.
 
     Attributes:
         input_ids: One int32 array `(T,)` a pair, special tokens included.
         token_type_ids: The segments, same shapes.
         lengths: Number of tokens of each pair, int64 `(P,)`.
         truncated: Whether the document of a pair lost tokens, bool `(P,)`.
+        images: The image of each pair, or None; empty where no pair can have one.
     """
 
     input_ids: list[npt.NDArray[np.int32]]
     token_type_ids: list[npt.NDArray[np.int32]]
     lengths: npt.NDArray[np.int64]
     truncated: npt.NDArray[np.bool_]
+    images: Sequence[VisualInput | None] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -51,11 +75,18 @@ class EncodedPairs:
             [self.token_type_ids[row] for row in rows],
             self.lengths[list(rows)],
             self.truncated[list(rows)],
+            [self.images[row] for row in rows] if self.images else (),
         )
 
     def __getitem__(self, rows: slice) -> EncodedPairs:
         """Return some of the pairs."""
-        return EncodedPairs(self.input_ids[rows], self.token_type_ids[rows], self.lengths[rows], self.truncated[rows])
+        return EncodedPairs(
+            self.input_ids[rows],
+            self.token_type_ids[rows],
+            self.lengths[rows],
+            self.truncated[rows],
+            self.images[rows],
+        )
 
 
 def concatenate(parts: Sequence[EncodedPairs]) -> EncodedPairs:
@@ -65,6 +96,9 @@ def concatenate(parts: Sequence[EncodedPairs]) -> EncodedPairs:
         [types for part in parts for types in part.token_type_ids],
         np.concatenate([part.lengths for part in parts]),
         np.concatenate([part.truncated for part in parts]),
+        [image for part in parts for image in (part.images or [None] * len(part))]
+        if any(part.images for part in parts)
+        else (),
     )
 
 
@@ -212,8 +246,8 @@ class PairEncoder:
             raise no_room("the query", query, len(query_ids), self.max_length)
         return min(room, self.truncation.max_document_tokens or room)
 
-    def document_room(self, query: str) -> int:
-        """Return how many document tokens are read beside a query, given as text."""
+    def document_room(self, query: str, document: Document | None = None) -> int:
+        """Return how many document tokens are read beside a query, given as text; all documents have the same room."""
         return self.room(self._encode_queries([query])[query], query)
 
     def count_tokens(self, text: str) -> int:
@@ -284,9 +318,9 @@ def no_instruction() -> InputError:
     return InputError("the prompt of this checkpoint has no place for an instruction: leave it out")
 
 
-def no_room(what: str, query: str, num_tokens: int, max_length: int) -> InputError:
+def no_room(what: str, query: str, num_tokens: int, max_length: int) -> NoRoom:
     """Return the error for a query, alone or with its prompt, beside which no document fits."""
-    return InputError(
+    return NoRoom(
         f"{what} has {num_tokens} tokens and leaves no room for a document in max_length={max_length}: "
         f"shorten it ({query[:60]!r}...)"
     )

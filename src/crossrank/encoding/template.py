@@ -20,7 +20,6 @@ from crossrank.encoding.pairs import (
     CUT_MARGIN,
     WHAT_FITS,
     EncodedPairs,
-    PairEncoder,
     Truncation,
     encode_texts,
     no_instruction,
@@ -116,6 +115,8 @@ class TemplateEncoder:
         max_length: Most tokens of a pair, special tokens included.
         prompt: Which text of query and document fills the slots.
         instruction: Instead of the template's default.
+        constants: Ids of pieces that are not tokenised, such as an image.
+        may_be_empty: Whether a pair without room for any document token may be encoded.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class TemplateEncoder:
         max_length: int,
         prompt: PromptTemplate | None = None,
         instruction: str | None = None,
+        constants: Mapping[str, list[int]] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -138,7 +141,13 @@ class TemplateEncoder:
             _probe_special_tokens(tokenizer) if template.special_tokens else ([], [])
         )
         self.truncation = WHAT_FITS
-        self._constant = {piece: self._ids(piece, "template") for piece in template.pieces if not _SLOT.search(piece)}
+        self._given = dict(constants or {})
+        self._may_be_empty = may_be_empty
+        self._constant = {
+            piece: self._given[piece] if piece in self._given else self._ids(piece, "template")
+            for piece in template.pieces
+            if not _SLOT.search(piece)
+        }
 
     @property
     def takes_instruction(self) -> bool:
@@ -158,7 +167,13 @@ class TemplateEncoder:
         if not isinstance(instruction, str) or not instruction.strip():
             raise InputError(f"the instruction must be a text, not {instruction!r}: leave it out for the default")
         return TemplateEncoder(
-            self.tokenizer, self.template, max_length=self.max_length, prompt=self.prompt, instruction=instruction
+            self.tokenizer,
+            self.template,
+            max_length=self.max_length,
+            prompt=self.prompt,
+            instruction=instruction,
+            constants=self._given,
+            may_be_empty=self._may_be_empty,
         )
 
     def with_truncation(self, truncation: Truncation) -> TemplateEncoder:
@@ -192,8 +207,8 @@ class TemplateEncoder:
         lengths = np.fromiter((len(ids) for ids in input_ids), np.int64, len(input_ids))
         return EncodedPairs(input_ids, [np.zeros(len(ids), np.int32) for ids in input_ids], lengths, truncated)
 
-    def document_room(self, query: str) -> int:
-        """Return how many document tokens fit beside a query, given as text."""
+    def document_room(self, query: str, document: Document | None = None) -> int:
+        """Return how many document tokens fit beside a query, given as text; all documents have the same room."""
         return self._frame(query).room
 
     def count_tokens(self, text: str) -> int:
@@ -267,7 +282,7 @@ class TemplateEncoder:
         after += self._special_after
         num_head, tail_ids = self._probe_document_piece(head, tail)
         used = len(before) + num_head + len(tail_ids) + len(after)
-        if used >= self.max_length:
+        if used + (not self._may_be_empty) > self.max_length:
             raise no_room("the query with its prompt", query, used, self.max_length)
         room = min(self.max_length - used, self.truncation.max_document_tokens or self.max_length)
         return _Frame(before, head, tail, tail_ids, after, room, num_head + room + len(tail_ids), query_cut)
@@ -299,10 +314,6 @@ class TemplateEncoder:
     def _ids(self, text: str, what: str) -> list[int]:
         ids: list[int] = encode_texts(self.tokenizer, [text], what)[0].ids
         return ids
-
-
-# What makes token ids of pairs.
-Encoder = PairEncoder | TemplateEncoder
 
 
 def _fill(piece: str, values: Mapping[str, str]) -> str:

@@ -7,19 +7,21 @@ Shape letters: `N` documents, each beside its query; `P` pairs to compute for th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.template import Encoder
+from crossrank.encoding.visual import Encoder, VisualEncoder
 from crossrank.encoding.windows import split_into_windows
 from crossrank.errors import InputError
 from crossrank.types import Document, Scores
 
-OnOverflow = Literal["truncate", "chunk", "error"]
+OnOverflow = Literal["truncate", "chunk", "fewer_tiles", "error"]
 Span = tuple[int, int] | None
+# Tokens of the smallest window over a text that has to share its room with an image.
+_LEAST_WINDOW = 4
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,26 @@ class ScoredDocuments:
     spans: list[Span]
 
 
+def encoder_for(on_overflow: OnOverflow, encoder: Encoder) -> Encoder:
+    """Return the encoder that does what is asked for.
+
+    Raises:
+        InputError: If images are to become smaller, and the encoder reads text alone.
+    """
+    if on_overflow != "fewer_tiles":
+        return encoder
+    if isinstance(encoder, VisualEncoder):
+        return encoder.with_fewer_tiles()
+    raise InputError("on_overflow='fewer_tiles' is for models that read images, and this one reads text")
+
+
 def cut(pairs: Sequence[tuple[str, Document]], *, encoder: Encoder, on_overflow: OnOverflow) -> Windows:
     """Return the pairs as they are, or with windows in place of those that are too long.
 
     Raises:
         InputError: If one is too long under `"error"`, or its title leaves windows little room.
     """
-    if on_overflow == "truncate":
+    if on_overflow in ("truncate", "fewer_tiles"):
         return Windows(list(pairs), np.arange(len(pairs)), [None] * len(pairs))
     encoded = encoder.encode(pairs)
     long = np.flatnonzero(encoded.truncated).tolist()
@@ -97,7 +112,9 @@ def best_windows(
 
 
 def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> list[Span]:
-    room = encoder.document_room(query)
+    room = encoder.document_room(query, document)
+    if document.image is not None and room < _LEAST_WINDOW:
+        raise InputError(f"beside its image and the query, {room} tokens are left for the text of document {index}")
     left = room - encoder.count_tokens(encoder.prompt.document_prefix(document))
     if left < room // 2:
         raise InputError(
@@ -108,4 +125,4 @@ def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> l
 
 
 def _part(document: Document, span: Span) -> Document:
-    return document if span is None else Document(document.text[slice(*span)], title=document.title)
+    return document if span is None else replace(document, text=document.text[slice(*span)])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.encoding.pairs import EncodedPairs
-from crossrank.encoding.template import Encoder
+from crossrank.encoding.visual import Encoder
 from crossrank.errors import NumericalError
 from crossrank.inference.engine import Engine
 from crossrank.types import Document
@@ -66,15 +66,17 @@ def score_pairs(
 
 
 def _distinct(encoded: EncodedPairs) -> tuple[EncodedPairs, npt.NDArray[np.int64]]:
-    """Return each sequence of tokens once, and where each pair's stands among them.
+    """Return each sequence of tokens with its image once, and where each pair's stands among them.
 
     Equal pairs then have equal scores to the last bit, whatever batches they would have been computed in.
     """
-    first: dict[tuple[bytes, bytes], int] = {}
+    first: dict[tuple[bytes, ...], int] = {}
+    images = encoded.images or [None] * len(encoded)
     rows: list[int] = []
     places = np.empty(len(encoded), np.int64)
-    for i, (ids, types) in enumerate(zip(encoded.input_ids, encoded.token_type_ids, strict=True)):
-        places[i] = first.setdefault((ids.tobytes(), types.tobytes()), len(rows))
+    for i, (ids, types, image) in enumerate(zip(encoded.input_ids, encoded.token_type_ids, images, strict=True)):
+        shown = b"" if image is None else image.key
+        places[i] = first.setdefault((ids.tobytes(), types.tobytes(), shown), len(rows))
         if places[i] == len(rows):
             rows.append(i)
     return (encoded, places) if len(rows) == len(encoded) else (encoded.select(rows), places)

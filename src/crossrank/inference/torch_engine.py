@@ -135,7 +135,7 @@ def _load_forward(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
     model.to(device)
     packed = None
     # A class that the table does not know keeps its native attention: what a few short texts cannot show may differ.
-    if can_pack(device, dtype) and checkpoint.family.layout != "native":
+    if can_pack(device, dtype) and checkpoint.family.layout != "native" and checkpoint.visual is None:
         packed = pack_model(model, uses_segments=checkpoint.uses_segments)
     return _packed_forward(packed, checkpoint, device) if packed else _padded_forward(model, checkpoint, device)
 
@@ -181,7 +181,8 @@ def _padded_forward(model: torch.nn.Module, checkpoint: Checkpoint, device: torc
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if checkpoint.uses_segments:
             inputs["token_type_ids"] = batch.token_type_ids
-        output = model(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()})
+        shown = {"images": [encoded.images[row] for row in rows]} if encoded.images else {}
+        output = model(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()}, **shown)
         logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.logits
         return logits
 

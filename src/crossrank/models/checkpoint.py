@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.prompt import PromptTemplate
-from crossrank.encoding.template import Encoder, SequenceTemplate, TemplateEncoder
+from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
+from crossrank.encoding.visual import Encoder, VisualEncoder, VisualFormat
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
 from crossrank.models.bidirectional_layout import BACKBONES, read_head
@@ -22,8 +23,10 @@ from crossrank.models.json_files import read_json_object, read_optional_object
 from crossrank.models.language_model_families import BOS_PIECE, LOGIT_SCORE_FAMILY
 from crossrank.models.lora_base import ADAPTER_CONFIG, adapter_has, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
+from crossrank.models.published import PUBLISHED
 from crossrank.models.resolution import choose_family, find_licence
-from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, read_settings
+from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, VisionSettings, read_settings
+from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format
 
 DEFAULT_MODEL = "crossrank-mini-en-v1"
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -61,6 +64,7 @@ class Checkpoint:
         cutoff_layer: How many layers are computed, where the family has a head behind each; otherwise None.
         openvino_file: The CPU form of the network, or None.
         base_folder: Where the checkpoint lies that the LoRA adapter in `folder` changes; None without an adapter.
+        visual: How it reads images; None where it does not.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Checkpoint:
     cutoff_layer: int | None
     openvino_file: Path | None
     base_folder: Path | None = None
+    visual: VisualFormat | None = None
 
     @property
     def transformer_folder(self) -> Path:
@@ -129,12 +134,12 @@ def open_checkpoint(
     base_folder = _find_base(folder, name)
     files = base_folder or folder
     # Beside a bidirectional decoder, modules.json says the same once more, for sentence-transformers.
-    is_decoder = read_optional_object(files / "config.json").get("model_type") in BACKBONES
+    is_decoder = read_optional_object(files / "config.json").get("model_type") in (*BACKBONES, NEMOTRON_VL)
     modules = () if is_decoder else read_modules(files)
     transformer_folder = modules[0].folder if modules else files
     config = _read_config(folder if (folder / "config.json").is_file() else transformer_folder, name)
     settings = read_settings(folder if (folder / SETTINGS_FILE).is_file() else files)
-    if base_folder is not None:
+    if base_folder is not None and not _is_visual_adapter(family or settings.family, hub_name):
         settings = _check_adapter(folder, config, settings, name)
     return describe_checkpoint(
         name,
@@ -179,6 +184,9 @@ def describe_checkpoint(
         prompt = PromptTemplate(query=default_prompt + PromptTemplate.query)
         settings = settings.model_copy(update={"prompt": prompt})
     _check_pooling(settings, choice.family, config, name)
+    most_tokens = _choose_max_length(
+        max_length, settings, config, tokenizer_config, transformer_folder, choice.family, name
+    )
     num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
     return Checkpoint(
         name=name,
@@ -195,9 +203,7 @@ def describe_checkpoint(
         modules=modules,
         num_labels=num_labels,
         label=_choose_label(label, num_labels, config, name),
-        max_length=_choose_max_length(
-            max_length, settings, config, tokenizer_config, transformer_folder, choice.family, name
-        ),
+        max_length=most_tokens,
         pad_token_id=_whole_number(config.get("pad_token_id"), choice.family.pad_token_id),
         uses_segments=_uses_segments(choice.family, config, tokenizer_config),
         activation=settings.activation
@@ -206,6 +212,15 @@ def describe_checkpoint(
         cutoff_layer=_choose_cutoff_layer(cutoff_layer, settings, choice.family, config, name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
         base_folder=base_folder,
+        visual=read_visual_format(
+            choice.family,
+            config,
+            transformer_folder,
+            settings.vision or VisionSettings(),
+            max_length=most_tokens,
+            is_asked=max_length is not None,
+            where=name,
+        ),
     )
 
 
@@ -219,6 +234,8 @@ def load_encoder(checkpoint: Checkpoint) -> Encoder:
     tokenizer, prompt, template = load_tokenizer(checkpoint), checkpoint.settings.prompt, checkpoint.template
     if checkpoint.uses_chat_template:
         template = read_chat_template(checkpoint.transformer_folder, default_instruction=checkpoint.default_instruction)
+    if checkpoint.visual is not None:
+        return VisualEncoder(tokenizer, checkpoint.visual, prompt=prompt)
     if template is None:
         return PairEncoder(tokenizer, max_length=checkpoint.max_length, prompt=prompt)
     return TemplateEncoder(tokenizer, template, max_length=checkpoint.max_length, prompt=prompt)
@@ -297,6 +314,13 @@ def _find_base(folder: Path, name: str) -> Path | None:
             f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
             f"{ADAPTER_CONFIG}"
         ) from None
+
+
+def _is_visual_adapter(family: str | None, hub_name: str | None) -> bool:
+    """Whether an adapter is known to make a visual reranker of what lies below it, without a head of its own."""
+    published = PUBLISHED.get(hub_name or "")
+    name = family or (published.family if published else None)
+    return name in {known.name for known in VISUAL_FAMILIES}
 
 
 def _check_adapter(
@@ -431,7 +455,8 @@ def _choose_cutoff_layer(
 
 
 def _num_positions(config: Mapping[str, Any], family: Family) -> int | None:
-    positions = _sane_length(config.get("max_position_embeddings"))
+    language = config.get("llm_config") or config.get("text_config") or {}
+    positions = _sane_length(config.get("max_position_embeddings", language.get("max_position_embeddings")))
     if positions is None or not family.positions_after_padding:
         return positions
     return positions - _whole_number(config.get("pad_token_id"), family.pad_token_id) - 1

@@ -11,6 +11,7 @@ from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES, BIDIRECTIONAL_FAMILIES
 from crossrank.models.family import Family
 from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
+from crossrank.models.visual_families import VISUAL_FAMILIES
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -138,6 +139,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     *LANGUAGE_MODEL_FAMILIES,
     *BIDIRECTIONAL_FAMILIES,
+    *VISUAL_FAMILIES,
     Family(
         "native",
         (),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crossrank.encoding.template import SequenceTemplate
+from crossrank.encoding.visual import VisualPrompt
 from crossrank.models.activation import Activation
 
 Layout = Literal[
@@ -17,10 +18,12 @@ Layout = Literal[
     "layerwise",
     "renamed",
     "bidirectional",
+    "nemotron-vl",
+    "qwen-vl",
     "native",
 ]
 # Layouts whose head is one logit, whatever `config.json` says of labels.
-ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq", "layerwise")
+ONE_LOGIT_LAYOUTS: tuple[Layout, ...] = ("causal-lm", "seq2seq", "layerwise", "nemotron-vl", "qwen-vl")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Family:
             other's where there are two. A word is looked up in the tokenizer.
         max_length: The limit of its reference, where that is not the tokenizer's.
         activation: Where `config.json` and the rule of sentence-transformers do not decide it.
+        visual: How it writes pairs whose documents are images, where it reads any.
         licence: Of the published weights; None where every checkpoint has its own.
         non_commercial: Whether that licence forbids commercial use.
     """
@@ -61,5 +65,6 @@ class Family:
     answers: tuple[str | int, ...] = ()
     max_length: int | None = None
     activation: Activation | None = None
+    visual: VisualPrompt | None = None
     licence: str | None = None
     non_commercial: bool = False

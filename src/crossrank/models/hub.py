@@ -18,6 +18,8 @@ TOKENIZER_FILES = (
     "merges.txt",
     "*.model",
 )
+# How images are prepared.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # Never a pickle, never Python code. A module folder of sentence-transformers is named as in "2_Dense".
 NEEDED_FILES = (
     "config.json",
@@ -26,6 +28,7 @@ NEEDED_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     *TOKENIZER_FILES,
+    *PROCESSOR_FILES,
     "model.safetensors",
     "model-*.safetensors",
     "model.safetensors.index.json",

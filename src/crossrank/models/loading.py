@@ -42,6 +42,15 @@ def load_scorer(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Modul
             from crossrank.models.layerwise import load_layerwise
 
             return load_layerwise(checkpoint, dtype=dtype)
+        case "nemotron-vl":
+            from crossrank.models.nemotron_vl import load_nemotron_vl
+
+            visual: torch.nn.Module = load_nemotron_vl(checkpoint, dtype=dtype)
+            return visual
+        case "qwen-vl":
+            from crossrank.models.qwen_vl import load_qwen_vl
+
+            return load_qwen_vl(checkpoint, dtype=dtype)
         case "seq2seq":
             from crossrank.models.seq2seq import load_seq2seq
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,5 +65,38 @@ def merge_adapter(model: PreTrainedModel, folder: Path, where: str) -> PreTraine
     if expected != given:
         odd = ", ".join(sorted(expected ^ given)[:3])
         raise CheckpointError(f"{where}: the adapter does not fit the model below it ({odd}, ...): is it another's?")
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    return merged.eval()
+
+
+def merge_renamed_adapter(
+    model: PreTrainedModel, folder: Path, where: str, *, rename: Callable[[str], str]
+) -> PreTrainedModel:
+    """Merge an adapter that was saved when the modules of its model had other names; otherwise as `merge_adapter`.
+
+    Args:
+        model: The model, changed in place.
+        folder: Of the adapter.
+        where: The checkpoint, for errors.
+        rename: From a name in the file to the name that peft gives the weight now.
+
+    Raises:
+        CheckpointError: If the adapter has weights that the model has no place for, or lacks some of its own.
+        MissingExtra: If peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    except ImportError:
+        raise MissingExtra(f"{where}: reading a LoRA adapter", extra="lora") from None
+    from safetensors.torch import load_file
+
+    check_safetensors(folder / _ADAPTER_WEIGHTS)
+    tensors = {rename(name): tensor for name, tensor in load_file(folder / _ADAPTER_WEIGHTS).items()}
+    adapted: Any = get_peft_model(model, LoraConfig.from_pretrained(str(folder)))
+    expected = set(get_peft_model_state_dict(adapted))
+    if expected != set(tensors):
+        odd = ", ".join(sorted(expected ^ set(tensors))[:3])
+        raise CheckpointError(f"{where}: the adapter does not fit the model below it ({odd}, ...): is it another's?")
+    set_peft_model_state_dict(adapted, tensors)
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged.eval()

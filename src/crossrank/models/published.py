@@ -36,6 +36,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "ContextualAI/ctxl-rerank-v2-instruct-multilingual-2b",
     ),
     "jina_reranker_v2": ("jinaai/jina-reranker-v2-base-multilingual",),
+    "jina_reranker_m0": ("jinaai/jina-reranker-m0",),
+    "monoqwen2_vl": ("lightonai/MonoQwen2-VL-v0.1",),
+    "qwen3_vl_reranker": ("Qwen/Qwen3-VL-Reranker-2B", "Qwen/Qwen3-VL-Reranker-8B"),
     # Source: the tables of answer tokens in castorini/pygaggle and mteb.
     "monot5": (
         "castorini/monot5-small-msmarco-10k",

@@ -14,6 +14,7 @@ from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
 from crossrank.models.modular_layout import LOGIT_SCORE, ModuleEntry
 from crossrank.models.published import PUBLISHED, Published
 from crossrank.models.settings import SETTINGS_FILE
+from crossrank.models.visual_families import NEMOTRON_VL, QWEN3_VL
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def choose_family(
 ) -> FamilyChoice:
     """Return the family of a checkpoint and why it is that one.
 
-    In order: what the caller asked for, what `crossrank.json` states, a `model_type` of bidirectional decoders,
-    `modules.json`, the exact name on the hub, a native classifier in `config.json`.
+    In order: what the caller asked for, what `crossrank.json` states, a `model_type` of bidirectional decoders with or
+    without a vision tower, `modules.json`, the exact name on the hub, a native classifier in `config.json`.
 
     Args:
         config: `config.json` of the transformer.
@@ -59,6 +60,11 @@ def choose_family(
     if config.get("model_type") in BACKBONES:
         family = resolve_family(config, modular=False, where=where)
         return FamilyChoice(family, f"config.json has model_type {config['model_type']!r}: bidirectional attention")
+    if config.get("model_type") == NEMOTRON_VL:
+        family = resolve_family(config, modular=False, where=where)
+        return FamilyChoice(family, f"config.json has model_type {NEMOTRON_VL!r}")
+    if has_logit_score(modules) and QWEN3_VL.architectures[0] in architectures_of(config, where):
+        return FamilyChoice(QWEN3_VL, "modules.json ends in LogitScore, on Qwen3-VL")
     if has_logit_score(modules):
         family = _named(LOGIT_SCORE_FAMILY, config, modules, where, error=UnsupportedModel)
         return FamilyChoice(family, "modules.json ends in LogitScore")
@@ -138,7 +144,7 @@ def _check_stated(config: Mapping[str, Any], where: str) -> None:
         UnsupportedModel: Lists the families that it could be.
     """
     architectures = architectures_of(config, where)
-    if not any(name.endswith(("ForCausalLM", "ForConditionalGeneration")) for name in architectures):
+    if not any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "ForRanking")) for name in architectures):
         return
     fitting = [name for name in fitting_families(config) if name != LOGIT_SCORE_FAMILY]
     if fitting:

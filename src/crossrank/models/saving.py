@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InputError, UnsupportedModel
-from crossrank.models.hub import TOKENIZER_FILES
+from crossrank.models.hub import PROCESSOR_FILES, TOKENIZER_FILES
 from crossrank.models.json_files import read_json_object
 from crossrank.models.lora_base import ADAPTER_CONFIG
 from crossrank.models.published_layout import is_bidirectional, publish
@@ -57,11 +58,7 @@ def save_checkpoint(
     Raises:
         InputError: If the folder holds something other than a checkpoint.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is not empty and holds no checkpoint: give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{part}") for part in ("new", "old"))
-    try:
+    with _replacing(folder) as fresh:
         with quiet_transformers():
             model.save_pretrained(str(fresh), state_dict=state_dict)
         _save_tokenizer(fresh, tokenizer)
@@ -76,12 +73,6 @@ def save_checkpoint(
             _update(fresh / "config.json", named)
         if settings.max_length is not None:
             _update(fresh / "tokenizer_config.json", {"model_max_length": settings.max_length})
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -97,15 +88,54 @@ def save_loaded(folder: Path, checkpoint: Checkpoint, *, model: PreTrainedModel 
         InputError: If the folder holds something other than a checkpoint.
         UnsupportedModel: If checkpoints of this layout are not written by crossrank.
     """
+    if checkpoint.family.layout == "nemotron-vl":
+        return _save_nemotron_vl(folder, checkpoint)
     if model is None and checkpoint.family.layout != "bidirectional":
         raise UnsupportedModel(
-            f"{checkpoint.name}: only bidirectional decoders are saved again so far, not {checkpoint.family.name}"
+            f"{checkpoint.name}: only bidirectional decoders, with a vision tower or without, are saved again so far, "
+            f"not {checkpoint.family.name}"
         )
     if model is None:
         from crossrank.models.bidirectional import load_bidirectional
 
         model = load_bidirectional(checkpoint, dtype="auto")
     return save_checkpoint(folder, model=model, tokenizer=checkpoint.tokenizer_folder, settings=checkpoint.settings)
+
+
+def _save_nemotron_vl(folder: Path, checkpoint: Checkpoint) -> Path:
+    from crossrank.models.nemotron_vl import load_nemotron_vl, write_nemotron_vl
+
+    model = load_nemotron_vl(checkpoint, dtype="auto")
+    with _replacing(folder) as fresh:
+        write_nemotron_vl(fresh, model, checkpoint.config)
+        _save_tokenizer(fresh, checkpoint.tokenizer_folder)
+        for name in PROCESSOR_FILES:
+            if (checkpoint.folder / name).is_file():
+                shutil.copyfile(checkpoint.folder / name, fresh / name)
+        write_settings(fresh, checkpoint.settings)
+    return folder
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` in one step, unless something goes wrong before.
+
+    Raises:
+        InputError: If the folder holds something other than a checkpoint.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not empty and holds no checkpoint: give another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{part}") for part in ("new", "old"))
+    fresh.mkdir()
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase | Path) -> None:

@@ -82,6 +82,24 @@ class CpuForm(BaseModel):
     weights: Literal["float32", "int8"]
 
 
+class VisionSettings(_Section):
+    """How images are read, where that is not as the family was published.
+
+    Attributes:
+        max_input_tiles: Most tiles of an image, the thumbnail not counted.
+        use_thumbnail: Whether the whole image follows its tiles as one more.
+        max_pixels: Most pixels of an image, for families that read it at about its own size.
+        max_length_image: Most tokens of a pair whose document is an image.
+        max_length_image_text: Most tokens of a pair whose document is an image and a text.
+    """
+
+    max_input_tiles: int | None = Field(default=None, ge=1, le=64)
+    use_thumbnail: bool | None = None
+    max_pixels: int | None = Field(default=None, ge=1)
+    max_length_image: int | None = Field(default=None, ge=8)
+    max_length_image_text: int | None = Field(default=None, ge=8)
+
+
 class CheckpointSettings(_Section):
     """The content of `crossrank.json`.
 
@@ -100,6 +118,7 @@ class CheckpointSettings(_Section):
         calibration: A fitted alternative to `activation`, or None.
         fusion: How to combine first-stage scores with this checkpoint's, or None where it was not fitted.
         cpu: What the OpenVINO file holds, or None where there is none.
+        vision: How images are read, for a model that reads them; None is as its family was published.
         untrained_head: Whether the head is fresh, so that scores would be random until it is trained.
         provenance: Where the weights come from (recipe, data, metrics); free form, never read by the library.
     """
@@ -116,6 +135,7 @@ class CheckpointSettings(_Section):
     calibration: Calibration | None = None
     fusion: Fusion | None = None
     cpu: CpuForm | None = None
+    vision: VisionSettings | None = None
     untrained_head: bool = False
     provenance: dict[str, Any] = Field(default_factory=dict)
 
