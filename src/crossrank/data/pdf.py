@@ -32,7 +32,7 @@ _PASSWORD, _SECURITY = 4, 5
 # A hyphen that PDFium found to break a word at the end of a line.
 _BROKEN_WORD = re.compile("[\x02\ufffe\u00ad](?:\r?\n)?")
 _CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127], " ")
-_pdfium = threading.Lock()
+PDFIUM = threading.Lock()
 
 
 class PdfFile:
@@ -62,7 +62,7 @@ class PdfFile:
         with reading(self.name), self.path.open("rb") as stream:
             if not stream.read(1):
                 raise DataError("empty (0 bytes)", path=self.name)
-        with _pdfium:
+        with PDFIUM:
             # For a file without pages PDFium states the reason of an earlier failure: make that one a known one.
             pypdfium2.raw.FPDF_LoadMemDocument(b"", 0, None)
             try:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
+from crossrank.data.pdf import PDFIUM
 from crossrank.serving.problems import Kind, Problem
 
 MAX_PAGES = 1000
-# PDFium may be used by one thread at a time.
-_pdfium = threading.Lock()
 
 
 def page_texts(content: bytes) -> list[str]:
@@ -21,7 +18,7 @@ def page_texts(content: bytes) -> list[str]:
         import pypdfium2
     except ImportError:
         raise Problem(Kind.UNUSABLE, "reading a PDF needs crossrank[vision] on the server") from None
-    with _pdfium:
+    with PDFIUM:
         try:
             document = pypdfium2.PdfDocument(content)
         except pypdfium2.PdfiumError:
