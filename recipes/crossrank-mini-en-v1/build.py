@@ -1,7 +1,7 @@
 """Turn the trained weights into the folder that ships: averaged weights, int8, fusion, calibration, model card.
 
 python build.py checkpoint --trained WORK/model/last --out WORK/parent        # float32, loads anywhere
-python build.py fit --scores WORK/left-out.json --out WORK/fitted.json        # on the left-out dev sets
+python build.py fit --scores WORK/left-out --out WORK/fitted.json        # on the left-out dev sets
 python build.py ship --parent WORK/parent --fitted WORK/fitted.json --card MODEL_CARD.md --out ASSETS
 """
 
@@ -21,7 +21,7 @@ from collections_en import LEFT_OUT, TRAINING
 from crossrank.inference.export import export_checkpoint
 from crossrank.models.saving import save_checkpoint
 from crossrank.models.settings import Calibration, CheckpointSettings, Fusion, read_settings, write_settings
-from evaluate import ndcg
+from evaluate import ndcg, read_scores
 
 MAX_LENGTH = 512
 WEIGHTS = [round(0.05 * i, 2) for i in range(2, 20)]
@@ -34,7 +34,7 @@ def checkpoint(trained: Path, out: Path, *, last: bool) -> None:
         average = torch.load(trained / "trainer.pt", weights_only=True)["average"]
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(average.get(name, parameter))
+                parameter.copy_(average.get(name, parameter.detach()))
     # The vocabulary alone: the bi-encoder's tokenizer.json also cuts and pads everything at 128 tokens.
     tokenizer = BertTokenizer(vocab=str(MODEL_DIR / "vocab.txt"), model_max_length=MAX_LENGTH)
     settings = CheckpointSettings(max_length=MAX_LENGTH, pooling="cls", activation="sigmoid")
@@ -81,7 +81,7 @@ def fit_calibration(sets: dict[str, list[dict]]) -> Calibration:
 
 def fit(scores: Path, out: Path) -> None:
     """Fit fusion and calibration on scores that `evaluate.py` kept, and write them."""
-    sets = json.loads(scores.read_text(encoding="utf-8"))["sets"]
+    sets = read_scores(scores)
     fusion, calibration = fit_fusion(sets), fit_calibration(sets)
     out.write_text(json.dumps({"fusion": fusion.model_dump(), "calibration": calibration.model_dump()}, indent=2))
     for name in (*LEFT_OUT,):

@@ -1,8 +1,9 @@
 """Rerank BM25's top 100 of the English dev sets and print nDCG@10 beside BM25, the bi-encoder and their fusions.
 
-The scores of every candidate are kept in `OUT` (JSON), so that fusion and calibration are fitted without scoring again.
+The scores of every candidate are kept in `OUT`, one JSON file a set, so that fusion and calibration are fitted without
+scoring again and an interrupted run goes on with the next set; `OUT/table.json` holds the figures.
 
-    python evaluate.py --data DATA --embeddings WORK/embeddings --model FOLDER --out WORK/scores.json
+    python evaluate.py --data DATA --embeddings WORK/embeddings --model FOLDER --out WORK/scores
         [--sets left-out|all] [--num-queries 100] [--dtype auto]
 """
 
@@ -99,6 +100,18 @@ def print_table(rows: list[dict]) -> None:
         print(f"{row['set']:23s}{mark} {row['queries']:7d} " + " ".join(f"{row[name]:15.4f}" for name in names))
 
 
+def write_json(path: Path, value: object) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    temporary.rename(path)
+
+
+def read_scores(folder: Path) -> dict[str, list[dict]]:
+    """Return the scored sets of a folder that this script wrote, in the order of `ENGLISH_SETS`."""
+    files = {name: folder / f"{name}.json" for name in ENGLISH_SETS}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -112,20 +125,21 @@ def main() -> None:
     parser.add_argument("--max-length", type=int)
     args = parser.parse_args()
     reranker = Reranker.load(args.model, dtype=args.dtype, backend=args.backend, max_length=args.max_length)
-    sets: dict[str, list[dict]] = {}
+    args.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     for name in LEFT_OUT if args.sets == "left-out" else ENGLISH_SETS:
+        if (args.out / f"{name}.json").exists():
+            continue
         rows = candidates(args.data, args.embeddings, name, args.num_queries)
         scores = reranker.score([(row["query"], text) for row in rows for text in row.pop("texts")]).tolist()
         for row in rows:
             row["reranker"], scores = scores[: len(row["docs"])], scores[len(row["docs"]) :]
-        sets[name] = rows
+        write_json(args.out / f"{name}.json", rows)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    sets = read_scores(args.out)
     fusion = reranker.checkpoint.settings.fusion
     figures = table(sets, (fusion.method, fusion.weight) if fusion else ("zscore", 0.5))
-    temporary = args.out.with_suffix(".part")
-    temporary.write_text(json.dumps({"table": figures, "sets": sets}), encoding="utf-8")
-    temporary.rename(args.out)
+    write_json(args.out / "table.json", figures)
     print_table(figures)
 
 
