@@ -21,7 +21,6 @@ from crossrank.errors import InputError, WorkerError
 from crossrank.models.saving import save_checkpoint
 from crossrank.models.settings import CheckpointSettings
 from crossrank.training.arguments import count_steps, training_arguments, trains_on_cpu
-from crossrank.training.base import Restore, find_base
 from crossrank.training.batches import Collator, GroupDataset, GroupOrder
 from crossrank.training.callbacks import Interruption, JsonLinesLog, Schedule
 from crossrank.training.checkpoints import (
@@ -38,6 +37,7 @@ from crossrank.training.development import DevelopmentRanking, DevSet, Measure
 from crossrank.training.lora import add_adapter
 from crossrank.training.model import Trainee, load_trainee
 from crossrank.training.scorer import BlockScorer
+from crossrank.training.starting_weights import Restore, find_base
 from crossrank.training.trainer import GroupLoss, GroupTrainer
 
 # Tokens of one padded block: on a CPU what its caches hold, elsewhere enough to fill the device.
