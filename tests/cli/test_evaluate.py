@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from crossrank.cli.evaluation_inputs import LastModel
-from crossrank.cli.options import Backend, Dtype, LoadOptions
+from crossrank.cli.loading import LoadOptions
 from crossrank.data.trec import read_run
 
 WORDS = ("planet", "river", "bread", "password", "search", "city")
@@ -185,10 +185,7 @@ def test_a_document_that_is_too_long_can_be_an_error(crossrank, exported, make_f
 
 
 def test_one_model_is_in_memory_at_a_time(exported, tiny_checkpoint):
-    first, second = (
-        LoadOptions(str(path), None, Backend.auto, "auto", Dtype.auto, None, None, None, None)
-        for path in (exported, tiny_checkpoint("bert"))
-    )
+    first, second = (LoadOptions(str(path)) for path in (exported, tiny_checkpoint("bert")))
     memory = LastModel()
     model = weakref.ref(memory.load(first))
     assert memory.load(first) is model()

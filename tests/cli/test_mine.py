@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from crossrank.cli.options import LoadOptions
+from crossrank.cli.loading import LoadOptions
 
 TEXTS = ["red planet mars", "red dwarf star", "blue planet earth", "bread and butter", "a red planet probe", "planet"]
 

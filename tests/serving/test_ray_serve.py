@@ -50,9 +50,9 @@ def test_options_that_do_not_go_together(options, message, monkeypatch):
 
 
 def test_the_application_says_how_it_grows():
-    from crossrank.serving.options import LoadOptions, ServeOptions
+    from crossrank.serving.options import LoadArguments, ServeOptions
 
-    options = ServeOptions(load=LoadOptions(device="cpu"))
+    options = ServeOptions(load=LoadArguments(device="cpu"))
     replicas = Replicas(2, 5, num_cpus=4)
     application = build_application(options, replicas, drain_timeout_s=7, log_level="info")
     deployment = application._bound_deployment

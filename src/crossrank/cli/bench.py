@@ -28,17 +28,8 @@ from crossrank.cli.evaluation_inputs import (
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
 from crossrank.cli.info import describe
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    LoadOptions,
-    MaxLengthOption,
-    NumThreadsOption,
-    OnOverflow,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import OnOverflow
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
@@ -62,6 +53,7 @@ class Qualities:
     requests: list[Request]
 
 
+@takes_load_options(without=("model", "revision", "label", "family"))
 def bench(
     more_models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help=_MODELS_HELP)] = None,
     models: Annotated[list[str] | None, typer.Option("--models", "-m", help=_MODELS_HELP)] = None,
@@ -80,11 +72,8 @@ def bench(
         Path | None, typer.Option("--output", "-o", help="A folder for bench.html, bench.md, bench.json and runs.")
     ] = None,
     restart: RestartRunsOption = False,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Measure models side by side: latency of a request, pairs a second, memory, parameters, and quality on a set.
 
@@ -98,7 +87,6 @@ def bench(
     if unknown:
         raise InputError(f"no shape {unknown!r}; known are {', '.join(SHAPES)}")
     names = [*(models or ()), *(more_models or ())] or ([] if shape else [DEFAULT_MODEL])
-    loading = LoadOptions(None, None, backend, device, dtype, max_length, num_threads, None, None)
     candidates = FirstStageOptions(run, first_stage, depth)
     candidates.check()
     with _folder(output) as folder, resumable(folder):

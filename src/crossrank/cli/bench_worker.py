@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from crossrank.cli.options import LoadOptions
+from crossrank.cli.loading import LoadOptions
 
 if TYPE_CHECKING:
     from crossrank.evaluation.latency import Latency, Request

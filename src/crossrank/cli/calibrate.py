@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,21 +26,8 @@ from crossrank.cli.evaluation_inputs import (
     resumable,
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    FamilyOption,
-    LabelOption,
-    LoadOptions,
-    MaxLengthOption,
-    NumThreadsOption,
-    OnOverflow,
-    OnOverflowOption,
-    RevisionOption,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import OnOverflow, OnOverflowOption
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
@@ -61,6 +49,7 @@ class Method(StrEnum):
     temperature = "temperature"
 
 
+@takes_load_options()
 def calibrate(
     data: Annotated[str, typer.Option("--data", "-d", help="Labelled queries: a folder in BEIR layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the report.", show_default=False)],
@@ -79,14 +68,8 @@ def calibrate(
     depth: DepthOption = DEFAULT_DEPTH,
     on_overflow: OnOverflowOption = OnOverflow.truncate,
     restart: RestartRunsOption = False,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
-    family: FamilyOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Fit how a score becomes a probability, on labelled candidates, and store it in crossrank.json.
 
@@ -95,7 +78,7 @@ def calibrate(
     from crossrank.evaluation.calibration_report import calibration_tables, write_calibration_report
     from crossrank.evaluation.store import RunStore
 
-    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
+    loading = replace(loading, model=model)
     checkpoint = loading.open()
     _check_target(checkpoint, model, save)
     candidates = FirstStageOptions(run, first_stage, depth)

@@ -29,21 +29,8 @@ from crossrank.cli.evaluation_inputs import (
     resumable,
 )
 from crossrank.cli.evaluation_sources import Source, find_sources, open_source, views_of
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    FamilyOption,
-    LabelOption,
-    LoadOptions,
-    MaxLengthOption,
-    NumThreadsOption,
-    OnOverflow,
-    OnOverflowOption,
-    RevisionOption,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import OnOverflow, OnOverflowOption
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
@@ -109,6 +96,7 @@ class Evaluated(NamedTuple):
     modality: Modality
 
 
+@takes_load_options()
 def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help=OUTPUT_HELP, show_default=False)],
     data: DataOption = None,
@@ -130,14 +118,8 @@ def evaluate(
     ] = False,
     on_overflow: OnOverflowOption = OnOverflow.truncate,
     restart: RestartRunsOption = False,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
-    family: FamilyOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Rerank the candidates of labelled queries, and compare with the first stage and with BM25.
 
@@ -157,7 +139,6 @@ def evaluate(
     sources = find_sources(data or (), found, split)
     looked_at: list[Modality] = [choice.value for choice in modality or ()]
     options = EvaluateOptions(sources, found, split, looked_at, num_queries, candidates, output)
-    loading = LoadOptions(None, revision, backend, device, dtype, max_length, num_threads, label, family)
     contestants = open_contestants(_names(model), loading, on_overflow)
     for contestant, _ in contestants:
         for fusion in rules.fusions:

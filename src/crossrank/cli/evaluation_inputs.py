@@ -12,7 +12,8 @@ import typer
 
 from crossrank.cli.exits import INTERRUPTED
 from crossrank.cli.info import describe
-from crossrank.cli.options import LoadOptions, OnOverflow
+from crossrank.cli.loading import LoadOptions
+from crossrank.cli.options import OnOverflow
 from crossrank.cli.rerank_run import fingerprint_files
 from crossrank.cli.terminal import note, print_drawn, progress
 from crossrank.errors import InputError

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from crossrank.cli.options import JsonOption, ModelArgument, RevisionOption, Weights
+from crossrank.cli.loading import RevisionOption
+from crossrank.cli.options import JsonOption, ModelArgument, Weights
 from crossrank.cli.terminal import print_facts, print_json
 from crossrank.errors import InputError, MissingExtra
 

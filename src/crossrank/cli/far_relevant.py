@@ -22,20 +22,8 @@ from crossrank.cli.evaluation_inputs import (
     resumable,
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    FamilyOption,
-    LabelOption,
-    LoadOptions,
-    MaxLengthOption,
-    NumThreadsOption,
-    OnOverflow,
-    RevisionOption,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import OnOverflow
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
@@ -49,6 +37,7 @@ if TYPE_CHECKING:
 CHANCE = "no reranking (chance)"
 
 
+@takes_load_options()
 def far_relevant(
     data: Annotated[str, typer.Option("--data", "-d", help="Labelled queries over paragraphs, in BEIR layout.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
@@ -61,14 +50,8 @@ def far_relevant(
     run: RunOption = None,
     first_stage: FirstStageOption = None,
     restart: RestartRunsOption = False,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
-    family: FamilyOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Hide the answer at a chosen depth of long documents, and rank them truncated and in chunks.
 
@@ -79,7 +62,6 @@ def far_relevant(
     from crossrank.evaluation.store import RunStore
 
     places = _parse_positions(positions)
-    loading = LoadOptions(None, revision, backend, device, dtype, max_length, num_threads, label, family)
     stage_options = FirstStageOptions(run, first_stage, candidates)
     stage_options.check()
     memory = LastModel()

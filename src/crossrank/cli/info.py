@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from crossrank.cli.loading import FamilyOption, RevisionOption
 from crossrank.cli.models import describe_licence, list_files
-from crossrank.cli.options import FamilyOption, JsonOption, ModelArgument, RevisionOption
+from crossrank.cli.options import JsonOption, ModelArgument
 from crossrank.cli.terminal import format_size, print_facts, print_json
 from crossrank.errors import CheckpointError
 

@@ -24,7 +24,8 @@ from crossrank.cli.chat_options import (
     note_estimate,
     telling_what_is_kept,
 )
-from crossrank.cli.options import Backend, Dtype, JsonOption, LoadOptions
+from crossrank.cli.loading import LoadOptions
+from crossrank.cli.options import JsonOption
 from crossrank.cli.terminal import note, print_json, print_table, progress
 from crossrank.errors import DataError, InputError, RerankError
 
@@ -205,7 +206,7 @@ def _ask_teacher(
     note(f"{total} pairs to score")
     if dry_run:
         return [], {}
-    reranker = LoadOptions(teacher, None, Backend.auto, "auto", Dtype.auto, None, None, None).load()
+    reranker = LoadOptions(teacher).load()
     if reranker.checkpoint.settings.calibration is None:
         note(f"{teacher} is not calibrated: check the shares of the grades, or fit it first (crossrank calibrate)")
     graded = []

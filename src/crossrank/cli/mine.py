@@ -16,8 +16,9 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.exits import INTERRUPTED
+from crossrank.cli.loading import Backend, Dtype, LoadOptions
 from crossrank.cli.mine_audit import audit
-from crossrank.cli.options import Backend, Dtype, JsonOption, LoadOptions
+from crossrank.cli.options import JsonOption
 from crossrank.cli.rerank_run import fingerprint_files
 from crossrank.cli.terminal import note, print_facts, print_json, progress
 from crossrank.errors import InputError
@@ -149,7 +150,7 @@ def mine_groups(
     rules = Rules(first, last, percent or None, margin, max_score, near_duplicate or None, same_document)
     plan = Plan(rules, negatives, sampling.value, random_share, keep_given, max(depth, last), seed)
     names = list(dict.fromkeys(retriever or ["bm25"]))
-    loading = LoadOptions(teacher, None, backend, device, dtype, None, None, None) if teacher else None
+    loading = LoadOptions(teacher, backend=backend, device=device, dtype=dtype) if teacher else None
     with _open(inputs) as questions:
         job = _Job(questions, names, language, plan, loading, output, unroll)
         counts = job.run(restart=restart)

@@ -5,34 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from crossrank.models.checkpoint import Checkpoint
-    from crossrank.reranker import Reranker
-
-_MODEL = "Model"
 _RUN = "A whole run"
 _OUTPUT = "Output"
-
-
-class Backend(StrEnum):
-    """Runtimes."""
-
-    auto = "auto"
-    openvino = "openvino"
-    torch = "torch"
-
-
-class Dtype(StrEnum):
-    """Precisions of the arithmetic."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 class Engine(StrEnum):
@@ -125,88 +103,6 @@ RestartOption = Annotated[
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A folder, a hub name, or the shipped model's name.")
 ]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model", "-m", help="A folder or a hub name; the shipped model if left out.", rich_help_panel=_MODEL
-    ),
-]
-RevisionOption = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL)
-]
-BackendOption = Annotated[Backend, typer.Option(help="The runtime.", rich_help_panel=_MODEL)]
-DeviceOption = Annotated[str, typer.Option(help="As in cpu or cuda:0.", rich_help_panel=_MODEL)]
-DtypeOption = Annotated[Dtype, typer.Option(help="Precision of the arithmetic.", rich_help_panel=_MODEL)]
-MaxLengthOption = Annotated[
-    int | None, typer.Option(min=1, help="Most tokens of a pair, below the model's limit.", rich_help_panel=_MODEL)
-]
-NumThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; all if left out.", rich_help_panel=_MODEL)
-]
-LabelOption = Annotated[
-    str | None,
-    typer.Option(help="Which output is the score of a model with several: name or index.", rich_help_panel=_MODEL),
-]
-FamilyOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The model's family, where its files do not say it; see `crossrank models`.", rich_help_panel=_MODEL
-    ),
-]
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """What `Reranker.load` is told."""
-
-    model: str | None
-    revision: str | None
-    backend: Backend
-    device: str
-    dtype: Dtype
-    max_length: int | None
-    num_threads: int | None
-    label: str | None
-    family: str | None = None
-
-    def open(self) -> Checkpoint:
-        """Open the checkpoint; its weights are not loaded.
-
-        Raises:
-            RerankError: If it cannot be found, or is broken.
-        """
-        from crossrank.models.checkpoint import open_checkpoint
-
-        return open_checkpoint(
-            self.model,
-            revision=self.revision,
-            max_length=self.max_length,
-            label=self._label_or_index(),
-            family=self.family,
-        )
-
-    def load(self) -> Reranker:
-        """Load the reranker.
-
-        Raises:
-            RerankError: If the model cannot be loaded.
-        """
-        from crossrank import Reranker  # brings the tokenizer and the runtime
-
-        return Reranker.load(
-            self.model,
-            revision=self.revision,
-            backend=self.backend.value,
-            device=self.device,
-            dtype=self.dtype.value,
-            max_length=self.max_length,
-            num_threads=self.num_threads,
-            label=self._label_or_index(),
-            family=self.family,
-        )
-
-    def _label_or_index(self) -> int | str | None:
-        return int(self.label) if self.label is not None and self.label.isdecimal() else self.label
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from crossrank.cli.chat_options import BaseUrlOption, PriceOption
+from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import (
-    Backend,
-    BackendOption,
     CorpusOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    FamilyOption,
     FilesArgument,
     FuseOption,
     HtmlOption,
     InstructionOption,
     JsonLinesOption,
     JsonOption,
-    LabelOption,
-    LoadOptions,
-    MaxLengthOption,
-    ModelOption,
-    NumThreadsOption,
     OnOverflow,
     OnOverflowOption,
     OutputOption,
@@ -38,7 +28,6 @@ from crossrank.cli.options import (
     QueryArgument,
     RankOptions,
     RestartOption,
-    RevisionOption,
     RunOption,
     ScoreType,
     ScoreTypeOption,
@@ -69,6 +58,7 @@ if TYPE_CHECKING:
 LONG_WORK = 200_000
 
 
+@takes_load_options()
 def rerank(
     query: QueryArgument = None,
     files: FilesArgument = None,
@@ -88,15 +78,8 @@ def rerank(
     run: RunOption = None,
     output: OutputOption = None,
     restart: RestartOption = False,
-    model: ModelOption = None,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
-    family: FamilyOption = None,
+    *,
+    loading: LoadOptions,
     then: ThenOption = None,
     keep: KeepOption = 20,
     llm_method: LLMMethodOption = LLMMethod.window,
@@ -108,7 +91,6 @@ def rerank(
     With --queries, --corpus, --run and -o it reranks a whole run; the same command goes on with an interrupted one.
     With --then a language model ranks the best once more; its key is OPENAI_API_KEY or ANTHROPIC_API_KEY.
     """
-    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     ranking = RankOptions(top_k, on_overflow, score_type, fuse, instruction, skip_bad)
     only_files = {
         "QUERY": query, "--text-column": text_column, "--modality": modality, "--json": as_json, "--jsonl": as_jsonl,

@@ -13,7 +13,8 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.exits import INTERRUPTED
-from crossrank.cli.options import LoadOptions, RankOptions
+from crossrank.cli.loading import LoadOptions
+from crossrank.cli.options import RankOptions
 from crossrank.cli.terminal import note, note_skipped, progress
 from crossrank.cli.then import Stages, Then, note_stages
 from crossrank.errors import InputError

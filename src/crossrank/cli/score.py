@@ -12,23 +12,8 @@ import typer
 
 from crossrank import __version__
 from crossrank.cli.exits import INTERRUPTED
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    Engine,
-    FamilyOption,
-    InstructionOption,
-    LabelOption,
-    LoadOptions,
-    MaxLengthOption,
-    ModelOption,
-    NumThreadsOption,
-    RevisionOption,
-    SkipBadOption,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import Engine, InstructionOption, SkipBadOption
 from crossrank.cli.rerank_run import fingerprint_files
 from crossrank.cli.terminal import note, note_skipped, progress
 from crossrank.errors import InputError
@@ -42,6 +27,7 @@ if TYPE_CHECKING:
 _RAY = "On a Ray cluster"
 
 
+@takes_load_options()
 def score(
     pairs: Annotated[
         Path,
@@ -60,15 +46,8 @@ def score(
         int | None,
         typer.Option(min=1, help="Models to load; one a GPU, else one a node, if left out.", rich_help_panel=_RAY),
     ] = None,
-    model: ModelOption = None,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
-    family: FamilyOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Score every pair of a file into Parquet shards: raw logits, higher is more relevant.
 
@@ -83,7 +62,6 @@ def score(
         raise InputError(f"{pairs} is no plain file, and pairs are read more than once: save them to a file")
     if actors is not None and engine is Engine.local:
         raise InputError("--actors needs --engine ray")
-    loading = LoadOptions(model, revision, backend, device, dtype, max_length, num_threads, label, family)
     skipped = SkippedLines() if skip_bad else None
     settings = _settings(pairs, loading, instruction=instruction, skip_bad=skip_bad)
     with open_score_folder(output, settings=settings, restart=restart) as scores:

@@ -9,20 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossrank.cli.options import (
-    Backend,
-    BackendOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    Engine,
-    LabelOption,
-    MaxLengthOption,
-    NumThreadsOption,
-    OnOverflow,
-    OnOverflowOption,
-    RevisionOption,
-)
+from crossrank.cli.loading import LoadOptions, takes_load_options
+from crossrank.cli.options import Engine, OnOverflow, OnOverflowOption
 from crossrank.errors import DataError, InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -43,6 +31,7 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+@takes_load_options()
 def serve(
     model: Annotated[
         list[str] | None,
@@ -116,17 +105,12 @@ def serve(
     otlp_endpoint: Annotated[
         str | None, typer.Option(help="Where traces go, as in http://collector:4318/v1/traces.")
     ] = None,
-    revision: RevisionOption = None,
-    backend: BackendOption = Backend.auto,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    max_length: MaxLengthOption = None,
-    num_threads: NumThreadsOption = None,
-    label: LabelOption = None,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Serve models over HTTP, in the dialects of Cohere, Jina, Voyage, NIM, TEI, vLLM, Infinity and others."""
     try:
-        from crossrank.serving.options import ImageLimits, LoadOptions, ModelSpec, ServeOptions, parse_model
+        from crossrank.serving.options import ImageLimits, LoadArguments, ModelSpec, ServeOptions, parse_model
         from crossrank.serving.security import is_loopback, read_keys
         from crossrank.serving.server import ProcessOptions, listen
         from crossrank.serving.server import serve as serve_in_one
@@ -151,15 +135,7 @@ def serve(
         raise InputError(f"two models have the same name among {', '.join(names)}: write NAME=MODEL")
     options = ServeOptions(
         models=specs,
-        load=LoadOptions(
-            revision=revision,
-            backend=backend.value,
-            device=device,
-            dtype=dtype.value,
-            max_length=max_length,
-            num_threads=num_threads,
-            label=int(label) if label is not None and label.isdecimal() else label,
-        ),
+        load=LoadArguments(**loading.arguments()),
         api_keys=api_keys,
         admin_key=_admin_key(admin_key_file),
         on_overflow=on_overflow.value,

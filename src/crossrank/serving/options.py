@@ -17,7 +17,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class LoadArguments:
     """What `Reranker.load` is told for every model."""
 
     revision: str | None = None
@@ -27,6 +27,7 @@ class LoadOptions:
     max_length: int | None = None
     num_threads: int | None = None
     label: int | str | None = None
+    family: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ServeOptions:
     """
 
     models: tuple[ModelSpec, ...] = (ModelSpec("crossrank-mini-en-v1"),)
-    load: LoadOptions = LoadOptions()
+    load: LoadArguments = LoadArguments()
     api_keys: dict[str, str] = field(default_factory=dict, repr=False)
     admin_key: str | None = field(default=None, repr=False)
     on_overflow: OnOverflow = "truncate"
