@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from crossrank import Document, Ranking, Reranker
-from crossrank.encoding.pairs import Truncation, concatenate
+from crossrank.encoding.pairs import PairEncoder, Truncation, concatenate
 from crossrank.errors import InputError, NumericalError
 from crossrank.reranker import sigmoid
 from crossrank.types import Ranker, Scorer
@@ -142,6 +142,18 @@ def test_truncation_is_reported(reranker):
     assert hits[0].truncated
     assert hits[0].span is None
     assert not hits[1].truncated
+
+
+def test_chunks_tokenise_each_text_once_whole_and_long_ones_once_more_in_windows(reranker, monkeypatch):
+    encoded = []
+    encode = PairEncoder.encode
+    monkeypatch.setattr(PairEncoder, "encode", lambda self, pairs: encoded.append(len(pairs)) or encode(self, pairs))
+    documents = ["Mars", LONG, "Mars is red"]
+    ranking = reranker.rank(QUERY, documents, on_overflow="chunk")
+    assert encoded[0] == 3 and len(encoded) == 2 and encoded[1] > 1
+    parts = [hit.document.text if hit.span is None else hit.document.text[slice(*hit.span)] for hit in ranking]
+    alone = reranker.score([(QUERY, part) for part in parts])
+    np.testing.assert_allclose([hit.score for hit in ranking], alone, atol=1e-4)
 
 
 def test_chunks_keep_the_best_window_and_its_span(reranker):

@@ -6,44 +6,48 @@ Shape letters: `N` documents, each beside its query; `P` pairs to compute for th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.images import with_image_sources
 from crossrank.encoding.pairs import WHAT_FITS, EncodedPairs, Truncation
 from crossrank.encoding.visual import Encoder
-from crossrank.errors import CheckpointError, InputError, MissingExtra
+from crossrank.errors import MissingExtra
 from crossrank.inference.engine import Engine
-from crossrank.inference.overflow import OnOverflow, ScoredDocuments, Windows, best_windows, cut, encoder_for
-from crossrank.inference.scoring import ScoredPairs, check_finite, score_pairs
+from crossrank.inference.inputs import check_documents, check_one_each, check_options, check_pairs, with_image_sources
+from crossrank.inference.overflow import (
+    OnOverflow,
+    PreparedDocuments,
+    ScoredDocuments,
+    Windows,
+    best_windows,
+    cut,
+    encoder_for,
+    sorted_hits,
+)
+from crossrank.inference.progress import progress_bar
+from crossrank.inference.score_scale import ScoreScale, ScoreType, sigmoid
+from crossrank.inference.scoring import ScoredPairs, check_finite, score_encoded, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
-from crossrank.models.visual_families import image_families, with_max_tiles
+from crossrank.models.settings import Fusion
+from crossrank.models.visual_families import with_max_tiles
 from crossrank.retrieval.fusion import fuse
-from crossrank.types import Document, DocumentLike, Hit, Ranking, Scores, check_query, to_document, to_documents
+from crossrank.types import Document, DocumentLike, Ranking, Scores, check_query
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+__all__ = ["PreparedDocuments", "Reranker", "ScoreType", "sigmoid"]
+
 logger = logging.getLogger(__name__)
 
-ScoreType = Literal["logit", "probability"]
 # Where the checkpoint has no fitted fusion: both sides count the same.
-DEFAULT_FUSION = ("zscore", 0.5)
-
-
-@dataclass(frozen=True)
-class PreparedDocuments:
-    """Documents beside their queries as token ids `(P,)`, to be computed alone or together with those of others."""
-
-    windows: Windows
-    encoded: EncodedPairs
+DEFAULT_FUSION = Fusion(method="zscore", weight=0.5)
 
 
 class Reranker:
@@ -60,6 +64,7 @@ class Reranker:
         self.checkpoint = checkpoint
         self.engine = engine
         self._encoder = encoder
+        self._scale = ScoreScale(checkpoint)
         self._allow_untrained = allow_untrained
         self._fresh_model: PreTrainedModel | None = None
 
@@ -252,12 +257,10 @@ class Reranker:
             InputError: As `score`.
             NumericalError: As `score`.
         """
-        if isinstance(pairs, str | bytes):
-            raise InputError("pairs must be a list of (query, document), not one string")
-        checked = self._check_pairs(pairs, what="the document of pair")
+        checked = check_pairs(pairs, reads_images=self.reads_images, what="the document of pair")
         encoder = self._encoder.with_instruction(instruction)
-        scored = self._run(checked, encoder, show_progress=show_progress)
-        return self._scores(scored.logits), scored.truncated
+        scored = self._run(cut(checked, encoder=encoder, on_overflow="truncate"), encoder, show_progress=show_progress)
+        return self._scale.scores(scored.logits), scored.truncated
 
     def rank(
         self,
@@ -298,24 +301,24 @@ class Reranker:
             NumericalError: If a logit is NaN or infinite; names the pair.
         """
         check_query(query)
-        _check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
-        checked = to_documents(documents, reads_images=True)
-        self._check_readable(checked)
-        _check_length(first_stage_scores, len(checked))
+        check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
+        checked = check_documents(documents, reads_images=self.reads_images)
+        check_one_each(first_stage_scores, len(checked))
         encoder = self._encoder.with_instruction(instruction)
-        kind = "fused" if first_stage_scores is not None else self._scale(score_type)
+        kind = "fused" if first_stage_scores is not None else self._scale.named(score_type)
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
         encoder = encoder_for(on_overflow, encoder)
-        pairs = self._with_sources([(query, document) for document in checked])
+        pairs = with_image_sources([(query, document) for document in checked], reads_images=self.reads_images)
         windows = cut(pairs, encoder=encoder, on_overflow=on_overflow)
-        computed = self._run(windows.pairs, encoder, show_progress=show_progress)
+        computed = self._run(windows, encoder, show_progress=show_progress)
         scored = self._collect(windows, computed)
         if first_stage_scores is None:
             return self.to_ranking(query, checked, scored, top_k=top_k, score_type=score_type)
-        method, weight = self._fusion()
-        fused = fuse(self._scores(scored.logits), first_stage_scores, method=method, weight=weight)
-        return self._sort(query, checked, scored, fused, order_by=fused, score_type="fused", top_k=top_k)
+        fusion, logits = self.checkpoint.settings.fusion or DEFAULT_FUSION, self._scale.scores(scored.logits)
+        fused = fuse(logits, first_stage_scores, method=fusion.method, weight=fusion.weight)
+        hits = sorted_hits(checked, scored, fused, order_by=fused, top_k=top_k)
+        return Ranking(query, hits, score_type="fused", model=self.checkpoint.name)
 
     def prepare(
         self,
@@ -339,12 +342,11 @@ class Reranker:
         Raises:
             InputError: If an item is not a pair, a query leaves no room, or a document is too long under `"error"`.
         """
-        checked = self._check_pairs(pairs)
-        self._check_trained()
-        encoder = self._encoder.with_instruction(instruction).with_truncation(truncation)
-        encoder = encoder_for(on_overflow, encoder)
+        checked = check_pairs(pairs, reads_images=self.reads_images)
+        self.checkpoint.check_trained(allow_untrained=self._allow_untrained)
+        encoder = encoder_for(on_overflow, self._encoder.with_instruction(instruction).with_truncation(truncation))
         windows = cut(checked, encoder=encoder, on_overflow=on_overflow)
-        return PreparedDocuments(windows, encoder.encode(windows.pairs))
+        return PreparedDocuments(windows, encoder.encode(windows.pairs) if windows.encoded is None else windows.encoded)
 
     def compute(self, encoded: EncodedPairs) -> npt.NDArray[np.float32]:
         """Return the logits of encoded pairs, of any number of requests, float32 `(P, L)`, in the order given."""
@@ -361,8 +363,7 @@ class Reranker:
 
     def to_scores(self, scored: ScoredDocuments, score_type: ScoreType = "logit") -> tuple[Scores, ScoreType]:
         """Return one score a document, float32 `(N,)`, in the order given, and its scale; `score_type` as in `rank`."""
-        scale = self._scale(score_type)
-        return (self._scores if scale == "logit" else self._probabilities)(scored.logits), scale
+        return self._scale.convert(scored.logits, score_type)
 
     def to_ranking(
         self,
@@ -377,143 +378,22 @@ class Reranker:
         scores, scale = self.to_scores(scored, score_type)
         # A probability grows with its logit, but float32 rounds the large ones to the same 1: the logits decide.
         # A softmax over several labels is another order.
-        order_by = self._scores(scored.logits) if self._is_monotone() else scores
-        return self._sort(query, documents, scored, scores, order_by=order_by, score_type=scale, top_k=top_k)
-
-    def _sort(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        scored: ScoredDocuments,
-        scores: Scores,
-        *,
-        order_by: Scores,
-        score_type: str,
-        top_k: int | None,
-    ) -> Ranking:
-        best = np.argsort(-order_by, kind="stable")[:top_k]
-        hits = tuple(
-            Hit(int(i), float(scores[i]), documents[i], bool(scored.truncated[i]), scored.spans[i]) for i in best
-        )
-        return Ranking(query, hits, score_type=score_type, model=self.checkpoint.name)
+        order_by = self._scale.scores(scored.logits) if self._scale.is_monotone else scores
+        hits = sorted_hits(documents, scored, scores, order_by=order_by, top_k=top_k)
+        return Ranking(query, hits, score_type=scale, model=self.checkpoint.name)
 
     def _collect(self, windows: Windows, computed: ScoredPairs) -> ScoredDocuments:
-        return best_windows(
-            computed.logits,
-            self._scores(computed.logits),
-            computed.truncated,
-            owners=windows.owners,
-            spans=windows.spans,
-        )
+        scores = self._scale.scores(computed.logits)
+        return best_windows(computed.logits, scores, computed.truncated, windows=windows)
 
-    def _check_pairs(
-        self, pairs: Sequence[tuple[str, str | Document]], *, what: str = "document"
-    ) -> list[tuple[str, Document]]:
-        checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
-        self._check_readable([document for _, document in checked])
-        return self._with_sources(checked, what=what)
-
-    def _check_readable(self, documents: Sequence[Document]) -> None:
-        if self.reads_images:
-            return
-        unread = (i for i, document in enumerate(documents) if document.image is not None and not document.text.strip())
-        index = next(unread, None)
-        if index is not None:
-            raise InputError(
-                f"document {index} is an image without text, and this model reads text: give it a 'text' too, or load "
-                f"a model that reads images, of one of the families {image_families()}"
-            )
-
-    def _with_sources(self, pairs: list[tuple[str, Document]], *, what: str = "document") -> list[tuple[str, Document]]:
-        """Give each image its place, for errors, and one source to equal objects; a text model looks at none."""
-        if not self.reads_images:
-            return pairs
-        documents = with_image_sources([document for _, document in pairs], what=what)
-        return [(query, document) for (query, _), document in zip(pairs, documents, strict=True)]
-
-    def _check_trained(self) -> None:
-        if self.checkpoint.settings.untrained_head and not self._allow_untrained:
-            raise CheckpointError(
-                f"{self.checkpoint.name}: the head is fresh, so every score would be random: save the reranker and "
-                "train it, or say allow_untrained=True"
-            )
-
-    def _run(
-        self, pairs: Sequence[tuple[str, str | Document]], encoder: Encoder, *, show_progress: bool
-    ) -> ScoredPairs:
-        self._check_trained()
+    def _run(self, windows: Windows, encoder: Encoder, *, show_progress: bool) -> ScoredPairs:
+        self.checkpoint.check_trained(allow_untrained=self._allow_untrained)
+        pairs, engine = windows.pairs, self.engine
         if not pairs:
             return ScoredPairs(np.zeros((0, self.checkpoint.num_labels), np.float32), np.zeros(0, np.bool_))
-        with _progress(len(pairs), show=show_progress) as on_progress:
-            scored = score_pairs(pairs, encoder=encoder, engine=self.engine, on_progress=on_progress)
+        with progress_bar(len(pairs), show=show_progress) as on_progress:
+            if windows.encoded is None:
+                scored = score_pairs(pairs, encoder=encoder, engine=engine, on_progress=on_progress)
+            else:
+                scored = score_encoded(windows.encoded, engine=engine, on_progress=on_progress)
         return ScoredPairs(scored.logits / np.float32(self.checkpoint.settings.temperature), scored.truncated)
-
-    def _scores(self, logits: npt.NDArray[np.float32]) -> Scores:
-        return np.ascontiguousarray(logits[:, self.checkpoint.label], np.float32)
-
-    def _scale(self, score_type: ScoreType) -> ScoreType:
-        """Return the scale that the scores will be on: no probability where the checkpoint knows none."""
-        checkpoint = self.checkpoint
-        knows = checkpoint.settings.calibration or checkpoint.num_labels > 1 or checkpoint.activation == "sigmoid"
-        return score_type if knows else "logit"
-
-    def _is_monotone(self) -> bool:
-        return self.checkpoint.settings.calibration is not None or self.checkpoint.num_labels == 1
-
-    def _probabilities(self, logits: npt.NDArray[np.float32]) -> Scores:
-        calibration = self.checkpoint.settings.calibration
-        if calibration:
-            return sigmoid(np.float32(calibration.slope) * self._scores(logits) + np.float32(calibration.intercept))
-        if logits.shape[1] == 1:
-            return sigmoid(self._scores(logits))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return self._scores(powers / powers.sum(axis=1, keepdims=True))
-
-    def _fusion(self) -> tuple[str, float]:
-        fusion = self.checkpoint.settings.fusion
-        return (fusion.method, fusion.weight) if fusion else DEFAULT_FUSION
-
-
-def sigmoid(logits: Scores) -> Scores:
-    """Return `1 / (1 + exp(-x))` in float32, without overflow at either end."""
-    powers = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + powers), powers / (1 + powers)).astype(np.float32)
-
-
-def _check_pair(pair: object, index: int) -> tuple[str, Document]:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise InputError(f"pair {index} must be (query, document), not {str(pair)[:80]!r}")
-    query, document = pair
-    check_query(query, where=f" of pair {index}")
-    return query, to_document(document, index, reads_images=True)
-
-
-def _check_options(top_k: object, score_type: str, on_overflow: str, *, fused: bool) -> None:
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1):
-        raise InputError(f"top_k must be a whole number of at least 1, or None for all, not {top_k!r}")
-    if score_type not in ("logit", "probability"):
-        raise InputError(f"score_type must be 'logit' or 'probability', not {score_type!r}")
-    if on_overflow not in get_args(OnOverflow):
-        known = ", ".join(map(repr, get_args(OnOverflow)))
-        raise InputError(f"on_overflow must be one of {known}, not {on_overflow!r}")
-    if fused and score_type != "logit":
-        raise InputError("fused scores are no probabilities: leave score_type out where first_stage_scores are given")
-
-
-def _check_length(first_stage_scores: Sequence[float] | npt.NDArray[Any] | None, num_documents: int) -> None:
-    if first_stage_scores is not None and len(first_stage_scores) != num_documents:
-        raise InputError(f"{len(first_stage_scores)} first_stage_scores for {num_documents} documents: give one each")
-
-
-@contextmanager
-def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], None] | None]:
-    if not show:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=total)
-        yield lambda count: progress.advance(task, count)

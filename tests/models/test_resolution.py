@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from crossrank import Reranker
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
-from crossrank.models import checkpoint as checkpoint_room
+from crossrank.models import locating
 from crossrank.models.checkpoint import load_tokenizer, open_checkpoint
 from crossrank.models.families import FAMILIES
 from crossrank.models.published import PUBLISHED
@@ -30,7 +30,7 @@ def hub(monkeypatch, tiny_language_model):
     """A hub on which every name is one tiny model."""
 
     def serve(kind):
-        monkeypatch.setattr(checkpoint_room, "download", lambda name, revision: tiny_language_model(kind))
+        monkeypatch.setattr(locating, "download", lambda name, revision: tiny_language_model(kind))
 
     return serve
 

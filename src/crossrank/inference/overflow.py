@@ -1,4 +1,4 @@
-"""Documents that are too long for the model: cut into windows before computing, and put together again after it.
+"""From documents to the pairs that are computed, and back: windows in place of those that are too long, and hits.
 
 Shape letters: `N` documents, each beside its query; `P` pairs to compute for them, one a document or one a window;
 `L` labels.
@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from crossrank.encoding.pairs import EncodedPairs, concatenate
 from crossrank.encoding.visual import Encoder, VisualEncoder
 from crossrank.encoding.windows import split_into_windows
 from crossrank.errors import InputError
-from crossrank.types import Document, Scores
+from crossrank.types import Document, Hit, Scores
 
 OnOverflow = Literal["truncate", "chunk", "fewer_tiles", "error"]
 Span = tuple[int, int] | None
@@ -32,11 +33,13 @@ class Windows:
         pairs: Query and document, or query and window, `(P,)`.
         owners: The document that each pair belongs to, int64 `(P,)`, ascending.
         spans: The half-open range of characters of each window; None for a pair that is a whole document.
+        encoded: The pairs as token ids, where finding the windows has made them.
     """
 
     pairs: list[tuple[str, Document]]
     owners: npt.NDArray[np.int64]
     spans: list[Span]
+    encoded: EncodedPairs | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class ScoredDocuments:
     logits: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
     spans: list[Span]
+
+
+@dataclass(frozen=True)
+class PreparedDocuments:
+    """Documents beside their queries as token ids `(P,)`, to be computed alone or together with those of others."""
+
+    windows: Windows
+    encoded: EncodedPairs
 
 
 def encoder_for(on_overflow: OnOverflow, encoder: Encoder) -> Encoder:
@@ -82,7 +93,9 @@ def cut(pairs: Sequence[tuple[str, Document]], *, encoder: Encoder, on_overflow:
     owners = [i for i, spans in enumerate(windows) for _ in spans]
     spans = [span for spans in windows for span in spans]
     parts = [(pairs[i][0], _part(pairs[i][1], span)) for i, span in zip(owners, spans, strict=True)]
-    return Windows(parts, np.array(owners, np.int64), spans)
+    if long:
+        encoded = _with_windows(encoded, parts, owners, spans, encoder=encoder)
+    return Windows(parts, np.array(owners, np.int64), spans, encoded)
 
 
 def best_windows(
@@ -90,8 +103,7 @@ def best_windows(
     scores: Scores,
     truncated: npt.NDArray[np.bool_],
     *,
-    owners: npt.NDArray[np.int64],
-    spans: list[Span],
+    windows: Windows,
 ) -> ScoredDocuments:
     """Return for each document the logits of its best window, the first of equal ones.
 
@@ -99,16 +111,32 @@ def best_windows(
         logits: Of the pairs, float32 `(P, L)`.
         scores: The column of them that is the score, `(P,)`.
         truncated: Whether each pair lost tokens, bool `(P,)`.
-        owners: As in `Windows`.
-        spans: As in `Windows`.
+        windows: What the pairs are.
     """
+    owners = windows.owners
     # Sorted by document, then score, then position: the first of each document is its best window.
     order = np.lexsort((np.arange(len(owners)), -scores, owners))
     best = order[np.unique(owners[order], return_index=True)[1]]
-    kept = [spans[b] for b in best]
+    kept = [windows.spans[b] for b in best]
     # What a window loses, the window beside it has read: windows overlap.
     lost = truncated[best] & np.fromiter((span is None for span in kept), np.bool_, len(kept))
     return ScoredDocuments(logits[best], lost, kept)
+
+
+def sorted_hits(
+    documents: Sequence[Document], scored: ScoredDocuments, scores: Scores, *, order_by: Scores, top_k: int | None
+) -> tuple[Hit, ...]:
+    """Return the best `top_k` documents, or all: `order_by` `(N,)` descending, equal ones in the order given.
+
+    Args:
+        documents: Of one query, `(N,)`.
+        scored: What computing them gave.
+        scores: What the hits show, float32 `(N,)`.
+        order_by: What decides.
+        top_k: How many are kept; all if None.
+    """
+    best = np.argsort(-order_by, kind="stable")[:top_k]
+    return tuple(Hit(int(i), float(scores[i]), documents[i], bool(scored.truncated[i]), scored.spans[i]) for i in best)
 
 
 def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> list[Span]:
@@ -122,6 +150,16 @@ def _split(query: str, document: Document, *, index: int, encoder: Encoder) -> l
             "text would hold little of it; shorten the title"
         )
     return list(split_into_windows(document.text, encoder.tokenizer, room=left))
+
+
+def _with_windows(
+    encoded: EncodedPairs, parts: list[tuple[str, Document]], owners: list[int], spans: list[Span], *, encoder: Encoder
+) -> EncodedPairs:
+    """Return the token ids of all parts: the windows are encoded, whole documents `(N,)` are already."""
+    windows = [i for i, span in enumerate(spans) if span is not None]
+    both = concatenate([encoded, encoder.encode([parts[i] for i in windows])])
+    places = dict(zip(windows, range(len(encoded), len(both)), strict=True))
+    return both.select([places.get(i, owner) for i, owner in enumerate(owners)])
 
 
 def _part(document: Document, span: Span) -> Document:

@@ -5,7 +5,7 @@ Shape letters: `P` pairs, `L` labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def score_pairs(
     engine: Engine,
     on_progress: OnProgress | None = None,
 ) -> ScoredPairs:
-    """Encode and score pairs of any number.
+    """Encode and score pairs of any number, at least one.
 
     Args:
         pairs: Query and document.
@@ -52,9 +52,23 @@ def score_pairs(
         NumericalError: If a logit is NaN or infinite; names the pair.
     """
     windows = [pairs[start : start + WINDOW_PAIRS] for start in range(0, len(pairs), WINDOW_PAIRS)]
+    return _score_windows(_encoded_ahead(windows, encoder), engine, on_progress)
+
+
+def score_encoded(encoded: EncodedPairs, *, engine: Engine, on_progress: OnProgress | None = None) -> ScoredPairs:
+    """Score pairs that are token ids already, at least one; as `score_pairs`.
+
+    Raises:
+        NumericalError: If a logit is NaN or infinite; names the pair.
+    """
+    windows = (encoded[start : start + WINDOW_PAIRS] for start in range(0, len(encoded), WINDOW_PAIRS))
+    return _score_windows(windows, engine, on_progress)
+
+
+def _score_windows(windows: Iterable[EncodedPairs], engine: Engine, on_progress: OnProgress | None) -> ScoredPairs:
     logits: list[npt.NDArray[np.float32]] = []
     truncated: list[npt.NDArray[np.bool_]] = []
-    for encoded in _encoded_ahead(windows, encoder):
+    for encoded in windows:
         distinct, places = _distinct(encoded)
         window_logits = engine.logits(distinct)[places]
         check_finite(window_logits, first=sum(map(len, logits)), precision=engine.precision)

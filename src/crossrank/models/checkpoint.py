@@ -7,33 +7,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
-from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.prompt import PromptTemplate
-from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
-from crossrank.encoding.visual import Encoder, VisualEncoder, VisualFormat
-from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
+from crossrank.encoding.template import SequenceTemplate
+from crossrank.encoding.visual import VisualFormat
+from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.activation import Activation, resolve_activation
 from crossrank.models.bidirectional_layout import BACKBONES, read_head
-from crossrank.models.chat_template import has_chat_template, read_chat_template
+from crossrank.models.chat_template import has_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
-from crossrank.models.hub import download
-from crossrank.models.json_files import read_json_object, read_optional_object
+from crossrank.models.json_files import read_json_object, read_optional_object, whole_number
+from crossrank.models.labels import choose_label, count_labels
 from crossrank.models.language_model_families import BOS_PIECE, LOGIT_SCORE_FAMILY
-from crossrank.models.lora_base import ADAPTER_CONFIG, adapter_has, base_of_adapter
-from crossrank.models.modular_layout import ModuleEntry, num_scores, read_modules
+from crossrank.models.limits import choose_cutoff_layer, choose_max_length
+from crossrank.models.locating import DEFAULT_MODEL, find_base, find_folder
+from crossrank.models.lora_base import adapter_has
+from crossrank.models.modular_layout import ModuleEntry, read_modules
 from crossrank.models.published import PUBLISHED
 from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, VisionSettings, read_settings
+from crossrank.models.tokenizer_files import load_encoder, load_tokenizer, token_text
 from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format
 
-DEFAULT_MODEL = "crossrank-mini-en-v1"
-_ASSETS = Path(__file__).parent.parent / "assets"
+__all__ = [
+    "DEFAULT_MODEL",
+    "Checkpoint",
+    "describe_checkpoint",
+    "find_folder",
+    "load_encoder",
+    "load_tokenizer",
+    "open_checkpoint",
+]
+
 _OPENVINO_FILES = ("openvino/openvino_model.xml", "openvino_model.xml")
-# Tokenizers without a limit say so with a huge number.
-_SANE_MAX_LENGTH = 1_000_000
-_FALLBACK_MAX_LENGTH = 512
 # Tokenizer classes of transformers that make no segments unless `model_input_names` says so.
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -100,6 +105,18 @@ class Checkpoint:
         """Where the tokenizer lies: with an adapter that brings its own, or with the transformer."""
         return self.folder if (self.folder / "tokenizer.json").is_file() else self.transformer_folder
 
+    def check_trained(self, *, allow_untrained: bool) -> None:
+        """Check that scores mean something.
+
+        Raises:
+            CheckpointError: If the head is fresh, and nobody allowed that.
+        """
+        if self.settings.untrained_head and not allow_untrained:
+            raise CheckpointError(
+                f"{self.name}: the head is fresh, so every score would be random: save the reranker and train it, or "
+                "say allow_untrained=True"
+            )
+
 
 def open_checkpoint(
     model: str | Path | None,
@@ -131,7 +148,7 @@ def open_checkpoint(
     folder = find_folder(model, revision)
     if hub_name is None and not Path(name).expanduser().is_dir():
         hub_name = name
-    base_folder = _find_base(folder, name)
+    base_folder = find_base(folder, name)
     files = base_folder or folder
     # Beside a bidirectional decoder, modules.json says the same once more, for sentence-transformers.
     is_decoder = read_optional_object(files / "config.json").get("model_type") in (*BACKBONES, NEMOTRON_VL)
@@ -184,10 +201,10 @@ def describe_checkpoint(
         prompt = PromptTemplate(query=default_prompt + PromptTemplate.query)
         settings = settings.model_copy(update={"prompt": prompt})
     _check_pooling(settings, choice.family, config, name)
-    most_tokens = _choose_max_length(
+    most_tokens = choose_max_length(
         max_length, settings, config, tokenizer_config, transformer_folder, choice.family, name
     )
-    num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else _num_labels(config, modules)
+    num_labels = 1 if choice.family.layout in ONE_LOGIT_LAYOUTS else count_labels(config, modules)
     return Checkpoint(
         name=name,
         folder=folder,
@@ -202,14 +219,14 @@ def describe_checkpoint(
         default_instruction=default_prompt if in_chat else None,
         modules=modules,
         num_labels=num_labels,
-        label=_choose_label(label, num_labels, config, name),
+        label=choose_label(label, num_labels, config, name),
         max_length=most_tokens,
-        pad_token_id=_whole_number(config.get("pad_token_id"), choice.family.pad_token_id),
+        pad_token_id=whole_number(config.get("pad_token_id"), choice.family.pad_token_id),
         uses_segments=_uses_segments(choice.family, config, tokenizer_config),
         activation=settings.activation
         or choice.family.activation
         or resolve_activation(config, ensemble, num_labels=num_labels, where=name),
-        cutoff_layer=_choose_cutoff_layer(cutoff_layer, settings, choice.family, config, name),
+        cutoff_layer=choose_cutoff_layer(cutoff_layer, settings, choice.family, config, name),
         openvino_file=next((folder / file for file in _OPENVINO_FILES if (folder / file).is_file()), None),
         base_folder=base_folder,
         visual=read_visual_format(
@@ -222,98 +239,6 @@ def describe_checkpoint(
             where=name,
         ),
     )
-
-
-def load_encoder(checkpoint: Checkpoint) -> Encoder:
-    """Return what makes token ids of pairs: the checkpoint's template, or the plain pair of its tokenizer.
-
-    Raises:
-        CheckpointError: If there is no tokenizer, or it does not fit.
-        MissingExtra: If only the older tokenizer files are there and transformers is not installed.
-    """
-    tokenizer, prompt, template = load_tokenizer(checkpoint), checkpoint.settings.prompt, checkpoint.template
-    if checkpoint.uses_chat_template:
-        template = read_chat_template(checkpoint.transformer_folder, default_instruction=checkpoint.default_instruction)
-    if checkpoint.visual is not None:
-        return VisualEncoder(tokenizer, checkpoint.visual, prompt=prompt)
-    if template is None:
-        return PairEncoder(tokenizer, max_length=checkpoint.max_length, prompt=prompt)
-    return TemplateEncoder(tokenizer, template, max_length=checkpoint.max_length, prompt=prompt)
-
-
-def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """Return the checkpoint's tokenizer.
-
-    Reads `tokenizer.json`; where only the older files are there (`vocab.txt`, a sentencepiece model), transformers
-    builds it from them.
-
-    Raises:
-        CheckpointError: If there is no tokenizer, or its file is broken.
-        MissingExtra: If only the older files are there and transformers is not installed.
-    """
-    folder = checkpoint.tokenizer_folder
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return _convert_tokenizer(folder)
-    try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: not UTF-8 ({error}); download or copy the file again") from None
-    except Exception as error:  # the tokenizers library raises the bare class
-        if type(error) is not Exception:
-            raise
-        raise CheckpointError(f"{path}: not a tokenizer file ({error}); download or copy the file again") from None
-    _add_stated_special_tokens(tokenizer, read_optional_object(folder / "tokenizer_config.json"))
-    return tokenizer
-
-
-def _add_stated_special_tokens(tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any]) -> None:
-    """Make special what `tokenizer_config.json` names so, as transformers does.
-
-    The files of one published reranker pad with `+`, which is an ordinary word to its `tokenizer.json` alone.
-    """
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    for key, value in tokenizer_config.items():
-        token = _token_text(value) if key.endswith("_token") else None
-        if token is not None and token not in known and tokenizer.token_to_id(token) is not None:
-            tokenizer.add_special_tokens([token])
-
-
-def find_folder(model: str | Path | None, revision: str | None) -> Path:
-    """Return the folder of a checkpoint: itself, the shipped one, or what the hub has under that name.
-
-    Raises:
-        CheckpointError: If there is none.
-        InputError: If a revision was given for a folder.
-    """
-    if model is None or model == DEFAULT_MODEL:
-        return _ASSETS / DEFAULT_MODEL
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise InputError(f"revision={revision!r} was given, but {model} is a folder on this machine: leave it out")
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{model} is a file: give the folder that holds config.json")
-    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise CheckpointError(f"{model}: no such folder (a name on the hub has the form organisation/name)")
-    return download(model, revision=revision)
-
-
-def _find_base(folder: Path, name: str) -> Path | None:
-    """Return the folder below the LoRA adapter of a bidirectional decoder, None where a folder holds none."""
-    config_file = folder / "config.json"
-    is_other = config_file.is_file() and read_json_object(config_file).get("model_type") not in BACKBONES
-    base = None if is_other else base_of_adapter(folder)
-    if base is None:
-        return None
-    try:
-        return find_folder(*base)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
-            f"{ADAPTER_CONFIG}"
-        ) from None
 
 
 def _is_visual_adapter(family: str | None, hub_name: str | None) -> bool:
@@ -346,16 +271,10 @@ def _family_template(family: Family, tokenizer_config: Mapping[str, Any]) -> Seq
     """Return the prompt of a family with the special tokens of the checkpoint's own tokenizer."""
     if family.template is None:
         return None
-    bos, pad = (_token_text(tokenizer_config.get(key)) for key in ("bos_token", "pad_token"))
+    bos, pad = (token_text(tokenizer_config.get(key)) for key in ("bos_token", "pad_token"))
     begin = (bos,) if bos is not None and bos != pad else ()
     pieces = (begin if piece == BOS_PIECE else (piece,) for piece in family.template.pieces)
     return replace(family.template, pieces=tuple(text for part in pieces for text in part))
-
-
-def _token_text(value: Any) -> str | None:
-    """Return a special token as `tokenizer_config.json` names it, in either of its forms."""
-    text = value.get("content") if isinstance(value, dict) else value
-    return text if isinstance(text, str) else None
 
 
 def _uses_chat_template(settings: CheckpointSettings, family: Family, folder: Path) -> bool:
@@ -381,115 +300,8 @@ def _check_pooling(settings: CheckpointSettings, family: Family, config: Mapping
         )
 
 
-def _num_labels(config: Mapping[str, Any], modules: tuple[ModuleEntry, ...]) -> int:
-    scores = num_scores(modules)
-    if scores is not None:
-        return scores
-    names = config.get("id2label")
-    # As in transformers: a stated number wins over the names, and without either there are two.
-    return _whole_number(config.get("num_labels"), len(names) if isinstance(names, dict) else 2)
-
-
-def _choose_label(label: int | str | None, num_labels: int, config: Mapping[str, Any], name: str) -> int:
-    names = _label_names(config, num_labels)
-    listed = ", ".join(f"{i} ({text!r})" for i, text in enumerate(names))
-    if label is None:
-        if num_labels == 1:
-            return 0
-        raise InputError(f"{name} has {num_labels} labels and one has to be the score: give label=, one of {listed}")
-    if isinstance(label, str) and label in names:
-        return names.index(label)
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < num_labels:
-        return label
-    raise InputError(f"{name} has no label {label!r}: give one of {listed}")
-
-
-def _label_names(config: Mapping[str, Any], num_labels: int) -> list[str]:
-    stated = config.get("id2label")
-    names: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
-    return [str(names.get(str(i), f"LABEL_{i}")) for i in range(num_labels)]
-
-
-def _choose_max_length(
-    asked: int | None,
-    settings: CheckpointSettings,
-    config: Mapping[str, Any],
-    tokenizer_config: Mapping[str, Any],
-    folder: Path,
-    family: Family,
-    name: str,
-) -> int:
-    positions = _num_positions(config, family)
-    if asked is not None:
-        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-            raise InputError(f"max_length must be a whole number above 0, not {asked!r}")
-        if positions is not None and asked > positions:
-            raise InputError(f"max_length={asked} is more than the {positions} positions of {name}")
-        return asked
-    sentence_bert = read_optional_object(folder / "sentence_bert_config.json")
-    stated = (
-        settings.max_length
-        or family.max_length
-        or _sane_length(sentence_bert.get("max_seq_length"))
-        or _sane_length(tokenizer_config.get("model_max_length"))
-    )
-    limits = [limit for limit in (stated, positions) if limit is not None]
-    return min(limits, default=_FALLBACK_MAX_LENGTH)
-
-
-def _choose_cutoff_layer(
-    asked: int | None, settings: CheckpointSettings, family: Family, config: Mapping[str, Any], name: str
-) -> int | None:
-    asked = settings.cutoff_layer if asked is None else asked
-    if family.layout != "layerwise":
-        if asked is not None:
-            raise InputError(f"{name}: {family.name} has one head, behind its last layer: leave cutoff_layer out")
-        return None
-    first, last = config.get("start_layer"), config.get("num_hidden_layers")
-    if not isinstance(first, int) or not isinstance(last, int) or not config.get("head_multi"):
-        raise CheckpointError(f"{name}: config.json must state start_layer, num_hidden_layers and head_multi: true")
-    depth = last if asked is None else asked
-    if isinstance(depth, bool) or not isinstance(depth, int) or not first <= depth <= last:
-        raise InputError(f"cutoff_layer must be a layer of {name} with a head, {first} to {last}, not {depth!r}")
-    return depth
-
-
-def _num_positions(config: Mapping[str, Any], family: Family) -> int | None:
-    language = config.get("llm_config") or config.get("text_config") or {}
-    positions = _sane_length(config.get("max_position_embeddings", language.get("max_position_embeddings")))
-    if positions is None or not family.positions_after_padding:
-        return positions
-    return positions - _whole_number(config.get("pad_token_id"), family.pad_token_id) - 1
-
-
-def _sane_length(value: Any) -> int | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if is_number and 0 < value < _SANE_MAX_LENGTH else None
-
-
-def _whole_number(value: Any, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
-
-
 def _uses_segments(family: Family, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
     """Whether transformers would hand `token_type_ids` to the model, and the model has more than one segment."""
     generic = tokenizer_config.get("tokenizer_class") in _GENERIC_TOKENIZERS
     inputs = tokenizer_config.get("model_input_names", [] if generic else ["token_type_ids"])
-    return family.reads_segments and "token_type_ids" in inputs and _whole_number(config.get("type_vocab_size"), 2) > 1
-
-
-def _convert_tokenizer(folder: Path) -> Tokenizer:
-    if not any((folder / file).is_file() for file in ("vocab.txt", "vocab.json")) and not any(folder.glob("*.model")):
-        raise CheckpointError(f"{folder}: no tokenizer.json and no vocabulary: copy the checkpoint's tokenizer here")
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise MissingExtra(f"{folder}: without tokenizer.json, reading the tokenizer", extra="torch") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}: the tokenizer cannot be built from its vocabulary: {error}") from error
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        raise UnsupportedModel(f"{folder}: {type(tokenizer).__name__} has no fast form: save it as tokenizer.json")
-    return backend
+    return family.reads_segments and "token_type_ids" in inputs and whole_number(config.get("type_vocab_size"), 2) > 1

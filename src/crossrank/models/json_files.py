@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crossrank.errors import CheckpointError
+
+T = TypeVar("T")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -15,10 +17,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is not valid JSON, or holds something other than an object.
     """
-    value = _read(path)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object")
-    return value
+    return _read(path, dict, "object")
 
 
 def read_json_list(path: Path) -> list[Any]:
@@ -27,10 +26,7 @@ def read_json_list(path: Path) -> list[Any]:
     Raises:
         CheckpointError: If the file is not valid JSON, or holds something other than a list.
     """
-    value = _read(path)
-    if not isinstance(value, list):
-        raise CheckpointError(f"{path}: must hold a JSON list")
-    return value
+    return _read(path, list, "list")
 
 
 def read_optional_object(path: Path) -> dict[str, Any]:
@@ -42,8 +38,16 @@ def read_optional_object(path: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
 
 
-def _read(path: Path) -> Any:
+def whole_number(value: Any, default: int) -> int:
+    """Return a count or an id as a JSON file states it, or the default where it states none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+
+def _read(path: Path, kind: type[T], what: str) -> T:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not valid JSON ({error}); download or copy the file again") from None
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{path}: must hold a JSON {what}")
+    return value

@@ -1,0 +1,55 @@
+"""Where a checkpoint lies: a folder, the one that ships in the package, or what the hub has under a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossrank.errors import CheckpointError, InputError
+from crossrank.models.bidirectional_layout import BACKBONES
+from crossrank.models.hub import download
+from crossrank.models.json_files import read_json_object
+from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
+
+DEFAULT_MODEL = "crossrank-mini-en-v1"
+_ASSETS = Path(__file__).parent.parent / "assets"
+
+
+def find_folder(model: str | Path | None, revision: str | None) -> Path:
+    """Return the folder of a checkpoint: itself, the shipped one, or what the hub has under that name.
+
+    Raises:
+        CheckpointError: If there is none.
+        InputError: If a revision was given for a folder.
+    """
+    if model is None or model == DEFAULT_MODEL:
+        return _ASSETS / DEFAULT_MODEL
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"revision={revision!r} was given, but {model} is a folder on this machine: leave it out")
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{model} is a file: give the folder that holds config.json")
+    if isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise CheckpointError(f"{model}: no such folder (a name on the hub has the form organisation/name)")
+    return download(model, revision=revision)
+
+
+def find_base(folder: Path, name: str) -> Path | None:
+    """Return the folder below the LoRA adapter of a bidirectional decoder, None where a folder holds none.
+
+    Raises:
+        CheckpointError: If the adapter names a base that cannot be found.
+    """
+    config_file = folder / "config.json"
+    is_other = config_file.is_file() and read_json_object(config_file).get("model_type") not in BACKBONES
+    base = None if is_other else base_of_adapter(folder)
+    if base is None:
+        return None
+    try:
+        return find_folder(*base)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
+            f"{ADAPTER_CONFIG}"
+        ) from None
