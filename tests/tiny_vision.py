@@ -96,6 +96,20 @@ def save_tiny_nemotron_vl(folder, *, dtype="float32", **changes):
     nemotron_tokenizer().save_pretrained(folder)
 
 
+def save_tiny_nemotron_embedding(folder, **changes):
+    """Write a bi-encoder as nvidia/llama-nemotron-embed-vl-1b-v2 lies on the hub: no head, no `model.` before names."""
+    from safetensors.torch import load_file, save_file
+
+    stated = {"model_type": "llama_nemotron_vl", "architectures": ["LlamaNemotronVLModel"]}
+    save_tiny_nemotron_vl(folder, **stated | changes)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["score.weight"]
+    named = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    processor = {"num_image_token": 4, "query_prefix": "query:", "passage_prefix": "passage:", "q_max_length": 64}
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+
+
 def _wider(name, tensor):
     import torch
 

@@ -61,7 +61,8 @@ def plain_shuffle(hidden):
 class PlainPageReranker:
     def __init__(self, folder, *, max_tiles=6):
         self.config = json.loads((folder / "config.json").read_text())
-        self.tensors = {name: t.float() for name, t in load_file(folder / "model.safetensors").items()}
+        tensors = {name: t.float() for name, t in load_file(folder / "model.safetensors").items()}
+        self.tensors = {n if n.startswith(("model.", "score.")) else f"model.{n}": t for n, t in tensors.items()}
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.max_tiles = max_tiles
         self.side = self.config["force_image_size"]
@@ -88,7 +89,11 @@ class PlainPageReranker:
 
     @torch.inference_mode()
     def score(self, query, text="", image=None):
-        ids = torch.tensor(self.input_ids(query, text, image))
+        pooled = self.pooled(self.input_ids(query, text, image), image)
+        return float(pooled @ self.tensors["score.weight"][0]) / self.config["temperature"]
+
+    def pooled(self, ids, image):
+        ids = torch.tensor(ids)
         start = "model.language_model."
         decoder = PlainDecoder.__new__(PlainDecoder)
         decoder.config, decoder.causal = self.config["llm_config"], False
@@ -99,5 +104,23 @@ class PlainPageReranker:
             for place, feature in zip(places, self.features(image), strict=True):
                 rows[place] = feature
         decoder.tensors["embed_tokens.weight"] = rows
-        pooled = decoder.hidden(torch.arange(len(ids))).mean(0)
-        return float(pooled @ self.tensors["score.weight"][0]) / self.config["temperature"]
+        return decoder.hidden(torch.arange(len(ids))).mean(0)
+
+
+class PlainPageEmbedder(PlainPageReranker):
+    """The same towers under the prefixes of the bi-encoder; vectors of length 1."""
+
+    @torch.inference_mode()
+    def query(self, text):
+        return F.normalize(self.pooled(self.tokenizer(f"query: {text}")["input_ids"], None), dim=0).numpy()
+
+    @torch.inference_mode()
+    def document(self, text="", image=None):
+        return F.normalize(self.pooled(self.document_ids(text, image), image), dim=0).numpy()
+
+    def document_ids(self, text, image):
+        slot = ""
+        if image is not None:
+            count = len(plain_tiles(image, self.max_tiles, self.side)) * (self.side // 8 // 2) ** 2
+            slot = "<img>" + "<IMG_CONTEXT>" * count + "</img> "
+        return self.tokenizer(f"passage: {slot}{text}")["input_ids"]

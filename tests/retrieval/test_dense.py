@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from crossrank.encoding.images import ImageSource
 from crossrank.errors import DataError, InputError, NumericalError
 from crossrank.retrieval import dense
 from crossrank.retrieval.dense import Dense
@@ -10,7 +12,7 @@ from crossrank.types import Document
 class LengthEmbedder:
     """Two numbers of a text, made by hand: its length and how often it has an `a`."""
 
-    name, fingerprint = "lengths", "f1"
+    name, fingerprint, open_image = "lengths", "f1", None
 
     def __init__(self):
         self.num_embedded = 0
@@ -18,7 +20,8 @@ class LengthEmbedder:
     def embed_queries(self, texts):
         return np.array([[1.0, 10.0 * text.count("a")] for text in texts], np.float32)
 
-    def embed_documents(self, texts):
+    def embed_documents(self, texts, images):
+        assert len(images) == len(texts) and not any(images)
         self.num_embedded += len(texts)
         return np.array([[len(text), text.count("a")] for text in texts], np.float32)
 
@@ -54,10 +57,11 @@ def test_blocks_give_what_one_product_gives(tmp_path, small_blocks):
     table = {f"t{i}": rng.normal(size=8).astype(np.float32) for i in range(20)}
 
     class Random(LengthEmbedder):
-        def embed_documents(self, texts):
+        def embed_queries(self, texts):
             return np.stack([table[text] for text in texts])
 
-        embed_queries = embed_documents
+        def embed_documents(self, texts, images):
+            return self.embed_queries(texts)
 
     retriever = Dense(Random(), cache=tmp_path)
     retriever.index(documents(*table))
@@ -84,10 +88,10 @@ def test_what_is_on_disk_is_not_embedded_again(tmp_path, small_blocks):
 
 def test_an_interrupted_index_goes_on_and_leaves_no_half_file(tmp_path, small_blocks):
     class Interrupted(LengthEmbedder):
-        def embed_documents(self, texts):
+        def embed_documents(self, texts, images):
             if "stop" in texts:
                 raise KeyboardInterrupt
-            return super().embed_documents(texts)
+            return super().embed_documents(texts, images)
 
     corpus = documents("a", "bb", "ccc", "dd", "stop", "e")
     with pytest.raises(KeyboardInterrupt):
@@ -108,7 +112,7 @@ def test_a_title_stands_before_the_text(tmp_path):
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_vector_that_is_not_finite_is_an_error(tmp_path, small_blocks, broken):
     class Broken(LengthEmbedder):
-        def embed_documents(self, texts):
+        def embed_documents(self, texts, images):
             return np.array([[broken, 0] if text == "bad" else [1, 1] for text in texts], np.float32)
 
     with pytest.raises(NumericalError, match="document 5"):
@@ -137,3 +141,54 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     damage(path)
     with pytest.raises(DataError, match=rf"{path.name}.*delete the file"):
         list(retriever.search({"q": "a"}, depth=1))
+
+
+class BrightnessEmbedder:
+    """A page is how bright it is, and how long its text."""
+
+    name, fingerprint = "brightness", "b1"
+
+    def __init__(self):
+        self.num_embedded = 0
+
+    def open_image(self, document):
+        return ImageSource(document.image, where=str(document.id))
+
+    def embed_queries(self, texts):
+        return np.array([[text.count("bright"), text.count("long")] for text in texts], np.float32)
+
+    def embed_documents(self, texts, images):
+        self.num_embedded += len(texts)
+        light = [0 if image is None else np.asarray(image.load()).mean() for image in images]
+        return np.array([[mean, len(text)] for mean, text in zip(light, texts, strict=True)], np.float32)
+
+
+def test_pages_are_found_by_image_and_text_and_known_by_their_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(dense, "BLOCK_PAGES", 2)
+    for name, grey in (("dark", 10), ("bright", 250), ("middle", 128)):
+        Image.new("L", (8, 8), grey).save(tmp_path / f"{name}.png")
+    corpus = [
+        Document("some text", id="dark", image=tmp_path / "dark.png"),
+        Document(id="bright", image=tmp_path / "bright.png"),
+        Document(id="middle", image=tmp_path / "middle.png"),
+        Document("a text without any image", id="text"),
+    ]
+    embedder = BrightnessEmbedder()
+    retriever = Dense(embedder, cache=tmp_path / "cache")
+    retriever.index(corpus)
+    found = dict(retriever.search({"q1": "bright", "q2": "long"}, depth=2))
+    assert [hit.document_id for hit in found["q1"]] == ["bright", "middle"]
+    assert [hit.document_id for hit in found["q2"]] == ["text", "dark"]
+    retriever.index(corpus)
+    assert embedder.num_embedded == 4, "all of it is on disk"
+    Image.new("L", (8, 8), 0).save(tmp_path / "bright.png")
+    retriever.index(corpus)
+    assert embedder.num_embedded == 6, "the block of the changed image alone"
+
+
+def test_an_image_alone_is_refused_where_text_is_read(tmp_path):
+    embedder = LengthEmbedder()
+    retriever = Dense(embedder, cache=tmp_path)
+    retriever.index([Document("its text is read", id="both", image="missing.png"), Document("", id="empty")])
+    with pytest.raises(InputError, match=r"document scan: an image without a text.*llama-nemotron-embed-vl"):
+        retriever.index([Document(id="scan", image="scan.png")])

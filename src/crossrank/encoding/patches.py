@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.images import ImageSource
 from crossrank.errors import InputError
+from crossrank.types import LazyImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ class PatchedImage:
         patching: How that was found.
     """
 
-    source: ImageSource
+    source: LazyImage
     size: tuple[int, int]
     patching: Patching
 
@@ -75,7 +75,7 @@ class Patching:
     max_pixels: int
     as_qwen_utils: bool = False
 
-    def sizes(self, source: ImageSource) -> Iterator[PatchedImage]:
+    def sizes(self, source: LazyImage) -> Iterator[PatchedImage]:
         """Yield an image as it is resized, then with half the pixels, and so on.
 
         Raises:

@@ -138,7 +138,7 @@ class TemplateEncoder:
         self.max_length = max_length
         self._instruction = template.render_instruction(instruction)
         self._special_before, self._special_after = (
-            _probe_special_tokens(tokenizer) if template.special_tokens else ([], [])
+            probe_special_tokens(tokenizer) if template.special_tokens else ([], [])
         )
         self.truncation = WHAT_FITS
         self._given = dict(constants or {})
@@ -325,7 +325,7 @@ def _shortened(document: str, frame: _Frame) -> str:
     return document[: CHARS_PER_TOKEN * (frame.room + CUT_MARGIN)]
 
 
-def _probe_special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def probe_special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Return the special tokens that the tokenizer puts before and behind a single text."""
     encoding = tokenizer.encode("a", add_special_tokens=True)
     text = [i for i, is_special in enumerate(encoding.special_tokens_mask) if not is_special]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.encoding.images import ImageSource
+from crossrank.types import LazyImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,7 +93,7 @@ class TiledImage:
         tiling: How it is cut.
     """
 
-    source: ImageSource
+    source: LazyImage
     grid: tuple[int, int]
     tiling: Tiling
 
@@ -138,7 +138,7 @@ class Tiling:
     max_tiles: int
     use_thumbnail: bool
 
-    def sizes(self, source: ImageSource) -> Iterator[TiledImage]:
+    def sizes(self, source: LazyImage) -> Iterator[TiledImage]:
         """Yield an image as it is cut, then with ever fewer tiles."""
         seen = None
         for max_tiles in range(self.max_tiles, 0, -1):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from crossrank.encoding.images import ImageSource, with_image_sources
+from crossrank.encoding.images import with_image_sources
 from crossrank.encoding.pairs import (
     WHAT_FITS,
     EncodedPairs,
@@ -30,7 +30,7 @@ from crossrank.encoding.prompt import PromptTemplate
 from crossrank.encoding.template import SequenceTemplate, TemplateEncoder
 from crossrank.encoding.tiles import Tiling
 from crossrank.errors import CheckpointError, InputError
-from crossrank.types import Document
+from crossrank.types import Document, LazyImage
 
 # Pieces of a template that stand for ids: an image with the tokens around it, and what a family states as ids.
 IMAGE_PIECE = "{image}"
@@ -123,7 +123,7 @@ class VisualEncoder:
         self.visual = visual
         self.prompt = prompt or PromptTemplate()
         self.max_length = visual.limits.text
-        self.image_ids = image_token_ids(tokenizer, visual)
+        self.image_ids = image_token_ids(tokenizer, visual.prompt.image_tokens, visual.slot_id)
         self.tokenizer = without_tokens(tokenizer, {*visual.prompt.image_tokens, *visual.prompt.reserved})
         self._instruction = instruction
         self._fewer_tiles = fewer_tiles
@@ -223,7 +223,7 @@ class VisualEncoder:
         encoded = self._fit_image(kept_query.text, text.text, source)
         return replace(encoded, truncated=encoded.truncated | (kept_query.is_cut or text.is_cut))
 
-    def _fit_image(self, query: str, text: str, source: ImageSource) -> EncodedPairs:
+    def _fit_image(self, query: str, text: str, source: LazyImage) -> EncodedPairs:
         """Encode a pair with the largest form of the image with which all fits, or else, with which the image does."""
         problem: NoRoom | None = None
         fallback: EncodedPairs | None = None
@@ -281,19 +281,23 @@ class VisualEncoder:
         return encoder.with_instruction(self._instruction).with_truncation(self._truncation)
 
 
-def image_token_ids(tokenizer: Tokenizer, visual: VisualFormat) -> tuple[int, int, int]:
+def image_token_ids(tokenizer: Tokenizer, names: tuple[str, str, str], slot_id: int | None) -> tuple[int, int, int]:
     """Return the ids of the tokens before, for and behind an image.
+
+    Args:
+        tokenizer: The checkpoint's.
+        names: How it spells them.
+        slot_id: What `config.json` says that the second one is; None where it does not.
 
     Raises:
         CheckpointError: If the tokenizer lacks one, or `config.json` has another id for it.
     """
-    names = visual.prompt.image_tokens
     begin, slot, end = (tokenizer.token_to_id(name) for name in names)
     if begin is None or slot is None or end is None:
         raise CheckpointError(f"tokenizer.json: no token {' or '.join(names)}: is it the tokenizer of this checkpoint?")
-    if visual.slot_id is not None and visual.slot_id != slot:
+    if slot_id is not None and slot_id != slot:
         raise CheckpointError(
-            f"config.json says that {visual.slot_id} stands for an image, and the tokenizer has {slot} for {names[1]}: "
+            f"config.json says that {slot_id} stands for an image, and the tokenizer has {slot} for {names[1]}: "
             "are both of one checkpoint?"
         )
     return begin, slot, end
@@ -308,7 +312,7 @@ def without_tokens(tokenizer: Tokenizer, names: Collection[str]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(stated))
 
 
-def _image_of(document: str | Document) -> ImageSource | None:
+def _image_of(document: str | Document) -> LazyImage | None:
     return None if isinstance(document, str) else document.image
 
 

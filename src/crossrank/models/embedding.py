@@ -71,14 +71,15 @@ class BidirectionalEmbedder:
             replace_linears(body)
         self._model = MeanEmbeddingModel(body.to(self.device)).eval()
         self._packed = self._pack()
-        self._tokenizer = _load_tokenizer(folder)
+        self._tokenizer = load_embedding_tokenizer(folder)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_LENGTH)
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return unit vectors, float32 `(n, H)`, in the order given; a text keeps its first 8192 tokens."""
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         vectors = np.empty((len(ids), self._model.body.config.hidden_size), np.float32)
-        budget = _CPU_BUDGET if self.device.type == "cpu" else _DEVICE_BUDGET
-        for rows in _batches([len(row) for row in ids], budget):
+        for rows in batches_of([len(row) for row in ids], budget_tokens(self.device)):
             batch = [torch.tensor(ids[row]) for row in rows]
             vectors[rows] = (self._run_packed(batch) if self._packed else self._run_padded(batch)).cpu().numpy()
         return vectors
@@ -101,7 +102,12 @@ class BidirectionalEmbedder:
         return vectors
 
 
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def budget_tokens(device: torch.device) -> int:
+    """Return how many tokens a batch should have."""
+    return _CPU_BUDGET if device.type == "cpu" else _DEVICE_BUDGET
+
+
+def batches_of(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield rows in batches of texts of about one length, longest first."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
@@ -111,11 +117,13 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         start += count
 
 
-def _load_tokenizer(folder: Path) -> Tokenizer:
+def load_embedding_tokenizer(folder: Path) -> Tokenizer:
+    """Read `tokenizer.json`.
+
+    Raises:
+        CheckpointError: If it is missing or broken.
+    """
     try:
-        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        return Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except Exception as error:  # the tokenizers library raises the bare class
         raise CheckpointError(f"{folder / 'tokenizer.json'}: not a readable tokenizer file ({error})") from None
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_LENGTH)
-    return tokenizer

@@ -18,15 +18,15 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel, SiglipVisionConfig, SiglipVisionModel
+from transformers import LlamaConfig, LlamaModel, PreTrainedModel, SiglipVisionConfig, SiglipVisionModel
 
 from crossrank.encoding.pairs import VisualInput
-from crossrank.encoding.visual import image_token_ids
 from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.bidirectional import encode, make_bidirectional, pool
 from crossrank.models.bidirectional_layout import HeadSettings, check_pooling, check_temperature
-from crossrank.models.checkpoint import Checkpoint, load_tokenizer
+from crossrank.models.checkpoint import Checkpoint
 from crossrank.models.sequence_classification import Float32Linear
+from crossrank.models.tokenizer_files import slot_id_of
 from crossrank.models.vision_cache import VisionCache
 from crossrank.models.weights import find_weight_files, load_from_tensors
 
@@ -35,20 +35,19 @@ _MAX_TILES = 64
 # Features of a page of seven tiles take 7 MB in bfloat16 and 14 in float32.
 _CACHE_BYTES = 2**30
 _SHARD_SIZE = "5GB"
-_LANGUAGE, _VISION, _PROJECTOR, _HEAD = "model.language_model.", "model.vision_model.", "model.mlp1.", "score."
+# Of the published file; a reranker has "model." before all but its head.
+_LANGUAGE, _VISION, _PROJECTOR, _HEAD = "language_model.", "vision_model.", "mlp1.", "score."
 _INNER_VISION = "vision_model."
 _LLM_CLASSES = ("LlamaBidirectionalModel", "LlamaBidirectionalForSequenceClassification")
 
 
-class NemotronVLReranker(nn.Module):
-    """The network of llama_nemotron_vl_rerank checkpoints; may be trained as it is.
+class NemotronVLBody(nn.Module):
+    """The towers of such a checkpoint, and what joins them; may be trained as it is.
 
     Args:
         language_model: Bidirectional, from `make_bidirectional`.
         vision_model: A SigLIP tower.
         mlp1: The projector.
-        score: The head, float32.
-        head: Pooling and temperature.
         slot_id: The token whose vectors the image gives.
         select_layer: Of the vision tower; -1 is behind its last normalisation.
         cache_bytes: What the features of the last images may take.
@@ -59,9 +58,7 @@ class NemotronVLReranker(nn.Module):
         language_model: nn.Module,
         vision_model: nn.Module,
         mlp1: nn.Sequential,
-        score: nn.Linear,
         *,
-        head: HeadSettings,
         slot_id: int,
         select_layer: int = -1,
         cache_bytes: int = _CACHE_BYTES,
@@ -70,19 +67,17 @@ class NemotronVLReranker(nn.Module):
         self.language_model: Any = language_model
         self.vision_model: Any = vision_model
         self.mlp1 = mlp1
-        self.score = score
-        self.head = head
         self.slot_id = slot_id
         self.select_layer = select_layer
         self.cache = VisionCache(cache_bytes)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, images: Sequence[VisualInput | None] = ()) -> Tensor:
-        """Return logits, float32 `(B, 1)`.
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, images: Sequence[VisualInput | None] = ()) -> Tensor:
+        """Return the last hidden states `(B, T, H)`.
 
         Args:
             input_ids: int64 `(B, T)`.
             attention_mask: `(B, T)`, 0 where there is padding, on either side.
-            images: Those of the pairs; pairs without one may be left out or be None.
+            images: Those of the rows; rows without one may be left out or be None.
 
         Raises:
             InputError: If an image cannot be read; names its document.
@@ -91,10 +86,7 @@ class NemotronVLReranker(nn.Module):
         shown = [image for image in images if image is not None]
         if shown:
             embeds_BTH = self._insert(embeds_BTH, input_ids, torch.cat(self.encode_images(shown)))
-        hidden_BTH = encode(self.language_model, None, attention_mask, inputs_embeds=embeds_BTH)
-        pooled_BH = pool(hidden_BTH, attention_mask, self.head.pooling)
-        logits_BL: Tensor = self.score(pooled_BH) / self.head.temperature
-        return logits_BL
+        return encode(self.language_model, None, attention_mask, inputs_embeds=embeds_BTH)
 
     def encode_images(self, images: Sequence[VisualInput]) -> list[Tensor]:
         """Return the image tokens of each image, `(K, H)`; while nothing is trained, each image is encoded once."""
@@ -130,6 +122,45 @@ class NemotronVLReranker(nn.Module):
         return embeds_BTH.masked_scatter(is_slot_BT.unsqueeze(-1), features_KH.to(embeds_BTH.dtype))
 
 
+class NemotronVLReranker(NemotronVLBody):
+    """The network of llama_nemotron_vl_rerank checkpoints; may be trained as it is.
+
+    Args:
+        language_model: As of `NemotronVLBody`.
+        vision_model: As there.
+        mlp1: As there.
+        score: The head, float32.
+        head: Pooling and temperature.
+        slot_id: As there.
+        select_layer: As there.
+    """
+
+    def __init__(
+        self,
+        language_model: nn.Module,
+        vision_model: nn.Module,
+        mlp1: nn.Sequential,
+        score: nn.Linear,
+        *,
+        head: HeadSettings,
+        slot_id: int,
+        select_layer: int = -1,
+    ) -> None:
+        super().__init__(language_model, vision_model, mlp1, slot_id=slot_id, select_layer=select_layer)
+        self.score = score
+        self.head = head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, images: Sequence[VisualInput | None] = ()) -> Tensor:
+        """Return logits, float32 `(B, 1)`; the arguments are those of `encode`.
+
+        Raises:
+            InputError: If an image cannot be read; names its document.
+        """
+        pooled_BH = pool(self.encode(input_ids, attention_mask, images), attention_mask, self.head.pooling)
+        logits_BL: Tensor = self.score(pooled_BH) / self.head.temperature
+        return logits_BL
+
+
 def normalise_pixels(tiles: Tensor | npt.NDArray[np.uint8]) -> Tensor:
     """Return pixels from -1 to 1, bfloat16 `(N, 3, S, S)`, of uint8 tiles `(N, S, S, 3)`.
 
@@ -160,38 +191,73 @@ def load_nemotron_vl(checkpoint: Checkpoint, *, dtype: torch.dtype | str) -> Nem
         UnsupportedModel: If its language model is not a bidirectional Llama.
     """
     where, config = checkpoint.name, checkpoint.config
-    assert checkpoint.visual is not None
-    tensors: dict[str, Tensor] = {}
-    for file in find_weight_files(checkpoint.folder):
-        tensors |= load_file(file)
-    parts = {start: _take(tensors, start) for start in (_LANGUAGE, _VISION, _PROJECTOR, _HEAD)}
-    if tensors:
-        raise CheckpointError(f"{where}: the file holds weights that no part has a place for: {sorted(tensors)[:4]}")
-    vision = {name.removeprefix(_INNER_VISION): tensor for name, tensor in parts[_VISION].items()}
-    vision_config = SiglipVisionConfig.from_dict(_without_type(config["vision_config"]))
-    vision_config.vision_use_head = any(name.startswith("head.") for name in vision)
+    tensors = read_tensors(checkpoint.folder)
+    head = _load_head(_take(tensors, _HEAD), where)
     model = NemotronVLReranker(
-        make_bidirectional(_load(LlamaModel, _language_config(config, where), parts[_LANGUAGE], dtype, where)),
-        _load(SiglipVisionModel, vision_config, vision, dtype, where),
-        _load_projector(parts[_PROJECTOR], dtype, where),
-        _load_head(parts[_HEAD], where),
+        *load_towers(tensors, config, dtype=dtype, where=where),
+        head,
         head=HeadSettings(
             check_pooling(config.get("pooling", "last"), where),
             check_temperature(config.get("temperature", 1.0), where),
         ),
-        slot_id=image_token_ids(load_tokenizer(checkpoint), checkpoint.visual)[1],
+        slot_id=slot_id_of(checkpoint),
         select_layer=config.get("select_layer", -1),
     )
     return model.eval()
 
 
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a folder by the names of its files.
+
+    Raises:
+        CheckpointError: If they are missing or damaged.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in find_weight_files(folder):
+        tensors |= load_file(file)
+    return tensors
+
+
+def load_towers(
+    tensors: dict[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    start: str = "model.",
+    dtype: torch.dtype | str,
+    where: str,
+) -> tuple[PreTrainedModel, PreTrainedModel, nn.Sequential]:
+    """Return language model, vision tower and projector, in evaluation mode.
+
+    Args:
+        tensors: The weights but for those of a head; they are taken out of it.
+        config: `config.json`.
+        start: What stands before the names of all parts.
+        dtype: Of the weights in memory; `"auto"` keeps the file's.
+        where: The checkpoint, for errors.
+
+    Raises:
+        CheckpointError: If weights are missing, superfluous or of a wrong shape.
+        UnsupportedModel: If the language model is not a bidirectional Llama.
+    """
+    language, vision, projector = (_take(tensors, start + part) for part in (_LANGUAGE, _VISION, _PROJECTOR))
+    if tensors:
+        raise CheckpointError(f"{where}: the file holds weights that no part has a place for: {sorted(tensors)[:4]}")
+    vision = {name.removeprefix(_INNER_VISION): tensor for name, tensor in vision.items()}
+    vision_config = SiglipVisionConfig.from_dict(_without_type(config["vision_config"]))
+    vision_config.vision_use_head = any(name.startswith("head.") for name in vision)
+    return (
+        make_bidirectional(_load(LlamaModel, _language_config(config, where), language, dtype, where)),
+        _load(SiglipVisionModel, vision_config, vision, dtype, where),
+        _load_projector(projector, dtype, where),
+    )
+
+
 def nemotron_vl_tensors(model: NemotronVLReranker) -> dict[str, Tensor]:
     """Return the weights under the names of the published file."""
-    starts = {"language_model.": _LANGUAGE, "vision_model.": _VISION + _INNER_VISION, "mlp1.": _PROJECTOR}
     named: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        start = next((start for start in starts if name.startswith(start)), "")
-        named[starts.get(start, "") + name.removeprefix(start)] = tensor.contiguous()
+        inner = name.replace(_VISION, _VISION + _INNER_VISION, 1) if name.startswith(_VISION) else name
+        named[inner if name.startswith(_HEAD) else "model." + inner] = tensor.contiguous()
     return named
 
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, Qwen2VLModel
 
 from crossrank.encoding.pairs import VisualInput
-from crossrank.encoding.visual import image_token_ids
 from crossrank.errors import CheckpointError
 from crossrank.models.answers import answer_ids
 from crossrank.models.causal_lm import AnswerHead, take_last
-from crossrank.models.checkpoint import Checkpoint, load_tokenizer
+from crossrank.models.checkpoint import Checkpoint
 from crossrank.models.json_files import read_optional_object
 from crossrank.models.lora_base import merge_renamed_adapter
 from crossrank.models.sequence_classification import Float32Linear
+from crossrank.models.tokenizer_files import slot_id_of
 from crossrank.models.weights import find_weight_files, load_config, load_from_tensors, load_pretrained
 
 # Source: jinaai/jina-reranker-m0; its probability is the sigmoid of the rest.
@@ -123,11 +123,9 @@ def load_qwen_vl(checkpoint: Checkpoint, *, dtype: torch.dtype) -> QwenVLReranke
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model.
     """
-    assert checkpoint.visual is not None
     is_jina = checkpoint.family.name == "jina_reranker_m0"
     body, head = _load_jina_m0(checkpoint, dtype) if is_jina else _load_answering(checkpoint, dtype)
-    slot_id = image_token_ids(load_tokenizer(checkpoint), checkpoint.visual)[1]
-    return QwenVLReranker(body, head, slot_id=slot_id, patches=read_patch_settings(checkpoint)).eval()
+    return QwenVLReranker(body, head, slot_id=slot_id_of(checkpoint), patches=read_patch_settings(checkpoint)).eval()
 
 
 def read_patch_settings(checkpoint: Checkpoint) -> PatchSettings:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from crossrank.encoding.pairs import PairEncoder
 from crossrank.encoding.template import TemplateEncoder
-from crossrank.encoding.visual import Encoder, VisualEncoder
+from crossrank.encoding.visual import Encoder, VisualEncoder, image_token_ids
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
 from crossrank.models.chat_template import read_chat_template
 from crossrank.models.json_files import read_optional_object
@@ -60,6 +60,17 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
         raise CheckpointError(f"{path}: not a tokenizer file ({error}); download or copy the file again") from None
     _add_stated_special_tokens(tokenizer, read_optional_object(folder / "tokenizer_config.json"))
     return tokenizer
+
+
+def slot_id_of(checkpoint: Checkpoint) -> int:
+    """Return the id that stands where a vector of an image goes, of a checkpoint that reads images.
+
+    Raises:
+        CheckpointError: If the tokenizer lacks it, or `config.json` has another one.
+    """
+    assert checkpoint.visual is not None
+    visual = checkpoint.visual
+    return image_token_ids(load_tokenizer(checkpoint), visual.prompt.image_tokens, visual.slot_id)[1]
 
 
 def _add_stated_special_tokens(tokenizer: Tokenizer, tokenizer_config: Mapping[str, Any]) -> None:

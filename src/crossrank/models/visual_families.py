@@ -17,8 +17,10 @@ from crossrank.models.json_files import read_optional_object
 from crossrank.models.settings import VisionSettings
 
 NEMOTRON_VL = "llama_nemotron_vl_rerank"
-# Source: the model card of nvidia/llama-nemotron-rerank-vl-1b-v2, by what a document holds.
-_NEMOTRON_LIMITS = VisualLimits(text=8192, image=2048, image_text=10240)
+# The bi-encoder on the same towers.
+NEMOTRON_VL_EMBEDDING = "llama_nemotron_vl"
+# Source: the model cards of nvidia/llama-nemotron-rerank-vl-1b-v2 and -embed-vl-1b-v2, by what a document holds.
+NEMOTRON_LIMITS = VisualLimits(text=8192, image=2048, image_text=10240)
 _NEMOTRON_TILES = 6
 _NEMOTRON_TEXT = SequenceTemplate(("question:{query} \n \n passage:{document}",), special_tokens=True)
 _NEMOTRON = VisualPrompt(
@@ -104,7 +106,7 @@ VISUAL_FAMILIES = (
         model_types=(NEMOTRON_VL,),
         layout="nemotron-vl",
         pooling=None,
-        max_length=_NEMOTRON_LIMITS.text,
+        max_length=NEMOTRON_LIMITS.text,
         activation="identity",
         licence="NVIDIA Open Model License, Llama 3.2",
     ),
@@ -179,8 +181,8 @@ def read_visual_format(
     limits = VisualLimits(max_length, max_length, max_length)
     if family.layout == "nemotron-vl":
         if not is_asked:
-            image = settings.max_length_image or _NEMOTRON_LIMITS.image
-            both = settings.max_length_image_text or _NEMOTRON_LIMITS.image_text
+            image = settings.max_length_image or NEMOTRON_LIMITS.image
+            both = settings.max_length_image_text or NEMOTRON_LIMITS.image_text
             positions = (config.get("llm_config") or {}).get("max_position_embeddings") or max(image, both)
             limits = VisualLimits(max_length, min(image, positions), min(both, positions))
         processor = read_optional_object(folder / "processor_config.json")

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.trec import Candidate
-from crossrank.errors import DataError, NumericalError
+from crossrank.errors import DataError, InputError, NumericalError
 from crossrank.retrieval.retriever import (
     DocumentIds,
     OnProgress,
@@ -26,42 +26,57 @@ from crossrank.retrieval.retriever import (
     check_search,
     full_text,
 )
-from crossrank.types import Document
+from crossrank.types import Document, LazyImage
 
 Vectors = npt.NDArray[np.float32]
 
 # Documents of one file of vectors: what an interrupt can cost, and one side of the matrix of scores in memory.
 BLOCK_DOCUMENTS = 2048
+# The same where documents may be pages, of which each costs as much as some hundred short texts.
+BLOCK_PAGES = 64
 BLOCK_QUERIES = 1024
 # Documents between two reports of progress.
 _STEP = 256
 
 
 class Embedder(Protocol):
-    """Texts to vectors whose dot product is the score.
+    """Texts, and maybe pages, to vectors whose dot product is the score.
 
     Attributes:
         name: The model, as the user wrote it.
-        fingerprint: Changes with everything that a vector depends on besides the text.
+        fingerprint: Changes with everything that a vector depends on besides the document.
     """
 
     name: str
     fingerprint: str
 
+    @property
+    def open_image(self) -> Callable[[Document], LazyImage] | None:
+        """What makes of a document's image one that is decoded later; None where text alone is read."""
+        ...
+
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Return float32 `(Q, H)`, in the order given."""
         ...
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 `(D, H)`, in the order given."""
+    def embed_documents(self, texts: Sequence[str], images: Sequence[LazyImage | None]) -> Vectors:
+        """Return float32 `(D, H)`, in the order given; the images are all None where none are read."""
         ...
+
+
+class _Opened(NamedTuple):
+    """What is read of a document."""
+
+    text: str
+    image: LazyImage | None
 
 
 class Dense:
     """Exact retrieval with a bi-encoder; holds ids and one block of vectors in memory, never all vectors.
 
-    The vectors of every 2048 documents make one file, named after the model's fingerprint and a hash of the texts. An
-    interrupted index goes on where it stopped, and a corpus that was seen before costs nothing but reading it.
+    The vectors of every 2048 documents, or 64 where they may be pages, make one file, named after the model's
+    fingerprint and a hash of texts and images. An interrupted index goes on where it stopped, and a corpus that was
+    seen before costs nothing but reading it.
 
     Args:
         embedder: The model.
@@ -73,22 +88,23 @@ class Dense:
         self._folder = (cache or cache_folder()) / embedder.fingerprint
         self._ids: DocumentIds | None = None
         self._blocks: list[Path] = []
+        self._block_documents = BLOCK_PAGES if embedder.open_image else BLOCK_DOCUMENTS
         self.name = f"dense:{embedder.name}"
 
     def index(self, corpus: Iterable[Document], *, on_progress: OnProgress | None = None) -> None:
         """Read the corpus once, and embed the documents whose vectors are not on disk yet.
 
         Raises:
-            InputError: If a document has no id, or an id comes twice.
+            InputError: If a document has no id, an id comes twice, or a document is an image alone that is not read.
             NumericalError: If the model gives NaN or infinity for a document.
         """
         ids, blocks = DocumentIds(), []
         remaining = iter(corpus)
-        while documents := list(islice(remaining, BLOCK_DOCUMENTS)):
+        while documents := list(islice(remaining, self._block_documents)):
             first = len(ids)
             for document in documents:
                 ids.add(document)
-            blocks.append(self._store([full_text(document) for document in documents], first, on_progress))
+            blocks.append(self._store([self._open(document) for document in documents], first, on_progress))
         self._ids, self._blocks = ids, blocks
 
     def search(self, queries: Mapping[str, str], *, depth: int) -> Iterator[Retrieved]:
@@ -117,7 +133,7 @@ class Dense:
         best = [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in vectors_QH]
         for number, path in enumerate(self._blocks):
             scores_QD = vectors_QH @ _read(path).T
-            rows_D = np.arange(scores_QD.shape[1]) + number * BLOCK_DOCUMENTS
+            rows_D = np.arange(scores_QD.shape[1]) + number * self._block_documents
             for query, scores_D in enumerate(scores_QD):
                 # What was found before comes first, so equal scores stay in the order of the corpus.
                 scores = np.concatenate([best[query][0], scores_D])
@@ -125,16 +141,33 @@ class Dense:
                 best[query] = scores[keep], np.concatenate([best[query][1], rows_D])[keep]
         return best
 
-    def _store(self, texts: list[str], first: int, on_progress: OnProgress | None) -> Path:
-        """Return the file that holds the vectors of these texts; make it if it is not there."""
-        path = self._folder / f"{_hash_texts(texts)}.npy"
+    def _open(self, document: Document) -> _Opened:
+        """Return what is read of a document.
+
+        Raises:
+            InputError: If it is an image alone, and images are not read.
+        """
+        text, open_image = full_text(document), self._embedder.open_image
+        if document.image is None or (text.strip() and open_image is None):
+            return _Opened(text, None)
+        if open_image is None:
+            raise InputError(
+                f"document {document.id}: an image without a text, and {self._embedder.name} reads text alone: search "
+                "with a bi-encoder of pages, such as nvidia/llama-nemotron-embed-vl-1b-v2, or read the pages' text"
+            )
+        return _Opened(text, open_image(document))
+
+    def _store(self, opened: list[_Opened], first: int, on_progress: OnProgress | None) -> Path:
+        """Return the file that holds the vectors of these documents; make it if it is not there."""
+        path = self._folder / f"{_hash(opened)}.npy"
         if path.is_file():
             if on_progress:
-                on_progress(len(texts))
+                on_progress(len(opened))
             return path
         parts = []
-        for start in range(0, len(texts), _STEP):
-            parts.append(self._embedder.embed_documents(texts[start : start + _STEP]))
+        for start in range(0, len(opened), _STEP):
+            texts, images = zip(*opened[start : start + _STEP], strict=True)
+            parts.append(self._embedder.embed_documents(texts, images))
             if on_progress:
                 on_progress(len(parts[-1]))
         vectors_DH = np.concatenate(parts)
@@ -158,11 +191,13 @@ def fingerprint_files(files: Iterable[tuple[str, Path]], *settings: object) -> s
     return digest.hexdigest()[:32]
 
 
-def _hash_texts(texts: Sequence[str]) -> str:
+def _hash(opened: Sequence[_Opened]) -> str:
     digest = hashlib.sha256()
-    for text in texts:
+    for text, image in opened:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        if image is not None:
+            digest.update(b"\0image\0" + image.key)
     return digest.hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""Bi-encoders: which loader a checkpoint gets, and its texts to vectors."""
+"""Bi-encoders: which loader a checkpoint gets, and its texts and pages to vectors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossrank.encoding.images import ImageSource
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_list, read_optional_object
 from crossrank.models.modular_layout import MODULES_FILE
+from crossrank.models.visual_families import NEMOTRON_VL_EMBEDDING
 from crossrank.models.weights import find_weight_files
 from crossrank.retrieval.dense import Embedder, Vectors, fingerprint_files
+from crossrank.types import Document, LazyImage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,9 +40,9 @@ def open_embedder(model: str | Path, *, revision: str | None = None, device: str
         UnsupportedModel: If it does not say how its vectors are made, or needs code of its own.
         MissingExtra: If what it needs is not installed.
     """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        folder = download(str(model), revision=revision)
+    folder = _find_folder(model, revision)
+    if _model_type(folder) == NEMOTRON_VL_EMBEDDING:
+        return NemotronPageEmbedder(folder, name=str(model), device=device)
     if _model_type(folder) in BACKBONES:
         return BidirectionalDecoderEmbedder(folder, name=str(model), device=device)
     if not (folder / MODULES_FILE).is_file():
@@ -48,6 +51,15 @@ def open_embedder(model: str | Path, *, revision: str | None = None, device: str
             "sentence-transformers has saved"
         )
     return SentenceTransformersEmbedder(folder, name=str(model), device=device)
+
+
+def reads_pages(model: str | Path, *, revision: str | None = None) -> bool:
+    """Return whether a bi-encoder looks at images, off its `config.json` alone.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be found.
+    """
+    return bool(_model_type(_find_folder(model, revision)) == NEMOTRON_VL_EMBEDDING)
 
 
 class SentenceTransformersEmbedder:
@@ -66,6 +78,8 @@ class SentenceTransformersEmbedder:
         MissingExtra: If sentence-transformers is not installed.
     """
 
+    open_image = None
+
     def __init__(self, folder: Path, *, name: str, device: str | None = None) -> None:
         self.name = name
         self._model = _load(folder, name, device)
@@ -80,7 +94,7 @@ class SentenceTransformersEmbedder:
         """Return float32 `(Q, H)`; the model's prompt for queries stands before each."""
         return self._embed(self._model.encode_query, texts)
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str], images: Sequence[LazyImage | None] = ()) -> Vectors:
         """Return float32 `(D, H)`; the model's prompt for documents stands before each."""
         return self._embed(self._model.encode_document, texts)
 
@@ -106,6 +120,8 @@ class BidirectionalDecoderEmbedder:
     Source: the model card of nvidia/llama-nemotron-embed-1b-v2.
     """
 
+    open_image = None
+
     def __init__(self, folder: Path, *, name: str, device: str | None = None) -> None:
         self.name = name
         try:
@@ -122,9 +138,59 @@ class BidirectionalDecoderEmbedder:
         """Return float32 `(Q, H)`; `query: ` stands before each."""
         return self._model.embed([f"query: {text}" for text in texts])
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str], images: Sequence[LazyImage | None] = ()) -> Vectors:
         """Return float32 `(D, H)`; `passage: ` stands before each."""
         return self._model.embed([f"passage: {text}" for text in texts])
+
+
+class NemotronPageEmbedder:
+    """SigLIP and a bidirectional Llama as nvidia/llama-nemotron-embed-vl-1b-v2: texts, images or both to unit vectors.
+
+    Args:
+        folder: The checkpoint.
+        name: As the user wrote it.
+        device: As torch names it; None takes CUDA where it is, else the CPU.
+
+    Raises:
+        CheckpointError: If the checkpoint is broken.
+        MissingExtra: If torch, transformers or Pillow is not installed.
+    """
+
+    def __init__(self, folder: Path, *, name: str, device: str | None = None) -> None:
+        self.name = name
+        try:
+            import torch
+
+            from crossrank.models.page_embedding import PageEmbedder
+        except ImportError:
+            raise MissingExtra(f"embedding with {name}", extra="dense") from None
+        self._model = PageEmbedder(
+            folder, where=name, device=device or ("cuda" if torch.cuda.is_available() else "cpu")
+        )
+        self.fingerprint = fingerprint_files(_model_files(folder), "pages", str(self._model.dtype))
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 `(Q, H)`; the checkpoint's prefix for queries stands before each."""
+        return self._model.embed_queries(texts)
+
+    def embed_documents(self, texts: Sequence[str], images: Sequence[LazyImage | None]) -> Vectors:
+        """Return float32 `(D, H)`; the checkpoint's prefix for passages stands before each, then the image."""
+        return self._model.embed_documents(texts, images)
+
+    def open_image(self, document: Document) -> LazyImage:
+        """Return the image of a document, to be decoded later.
+
+        Raises:
+            InputError: If it is of a type that is not read.
+            MissingExtra: If Pillow is not installed.
+        """
+        image = document.image
+        return image if isinstance(image, LazyImage) else ImageSource(image, where=f"document {document.id}")
+
+
+def _find_folder(model: str | Path, revision: str | None) -> Path:
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else download(str(model), revision=revision)
 
 
 def _model_type(folder: Path) -> Any:
