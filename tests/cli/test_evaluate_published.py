@@ -4,7 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from crossrank.data.trec import read_run
 from crossrank.evaluation.grid import Contestant
+from tiny_vision import save_tiny_nemotron_embedding
 
 NANO = (
     "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval",
@@ -168,6 +170,64 @@ def test_three_columns_of_pages_from_the_same_candidates(crossrank, pages, tmp_p
     report = (out / "report.md").read_text()
     assert "| data set | system | text | image | image+text |" in report
     assert "| pages | looker | 0.3333 | 1.0000 | 1.0000 |" in report
+
+
+@pytest.fixture
+def drawn_pages(pages):
+    from PIL import Image
+
+    (pages / "images").mkdir()
+    for i in range(3):
+        Image.effect_noise((40, 40), 50 + i).save(pages / "images" / f"{i}.png")
+    return pages
+
+
+@pytest.mark.parametrize("searched", ["text", "image", "image+text"])
+def test_a_bi_encoder_of_pages_searches_what_it_is_told_to(
+    crossrank, exported, drawn_pages, tmp_path, monkeypatch, searched
+):
+    from crossrank.data.beir import open_beir
+    from crossrank.data.pages import in_modality
+    from crossrank.retrieval.dense import Dense
+    from crossrank.retrieval.embedders import open_embedder
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "vectors"))
+    save_tiny_nemotron_embedding(tmp_path / "embed-vl")
+    stage, out = f"dense:{tmp_path}/embed-vl", tmp_path / "out"
+    more = ["--first-stage-modality", searched] if searched != "image+text" else []  # what it does by itself
+    result = crossrank(
+        "evaluate", "-d", drawn_pages, "-m", exported, "-o", out, "--first-stage", stage, "--depth", "2", *more
+    )
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads((out / "results.json").read_text())["datasets"]["pages"]
+    print(facts["first_stage_name"])
+    assert facts["first_stage_name"] == (stage if searched == "text" else f"{stage} ({searched})")
+    assert "bm25" in facts, "the baseline searches the text all the same"
+    retriever = Dense(open_embedder(tmp_path / "embed-vl", device="cpu"))
+    with open_beir(drawn_pages) as data:
+        retriever.index(in_modality(data, searched).corpus)
+        expected = {found.query_id: found.candidates for found in retriever.search(data.queries, depth=2)}
+    [run] = [file for file in (out / "runs" / "pages").glob("*.trec.gz") if file.name.startswith("dense")]
+    found = {item.query_id: [c.document_id for c in item.candidates] for item in read_run(run)}
+    assert found == {query_id: [c.document_id for c in hits] for query_id, hits in expected.items()}
+
+
+def test_a_first_stage_that_reads_no_images_is_not_told_to(crossrank, exported, drawn_pages, tmp_path, tiny_reranker):
+    evaluate = [
+        "evaluate",
+        "-d",
+        drawn_pages,
+        "-m",
+        exported,
+        "-o",
+        tmp_path / "out",
+        "--first-stage-modality",
+        "image",
+    ]
+    for stage in ([], ["--first-stage", "bm25"], ["--first-stage", f"dense:{tiny_reranker('llama')}"]):
+        result = crossrank(*evaluate, *stage)
+        assert result.exit_code == 2
+        assert "searches no images" in " ".join(result.stderr.split())
 
 
 def test_a_small_set_of_images_is_ranked_whole(crossrank, exported, pages, tmp_path):

@@ -65,6 +65,12 @@ ModalityOption = Annotated[
     list[ModalityChoice] | None,
     typer.Option(help="Of pages: one or more; the text, where there is any, if left out.", rich_help_panel=DATA),
 ]
+FirstStageModalityOption = Annotated[
+    ModalityChoice | None,
+    typer.Option(
+        help="What of pages the first stage searches; the most that it reads, if left out.", rich_help_panel=CANDIDATES
+    ),
+]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="A folder or a hub name; may be repeated. The shipped model if left out."),
@@ -107,6 +113,7 @@ def evaluate(
     num_queries: NumQueriesOption = None,
     run: RunOption = None,
     first_stage: FirstStageOption = None,
+    first_stage_modality: FirstStageModalityOption = None,
     depth: DepthOption = None,
     measures: Annotated[str, typer.Option(help="The first one is the main one.")] = "nDCG@10,RR@10,R@5,AP@100",
     fuse: Annotated[
@@ -134,7 +141,9 @@ def evaluate(
     depth = depth or (found.depth if found else DEFAULT_DEPTH)
     asked = parse_measures(f"{found.measure},{measures}" if found else measures)
     rules = Rules(asked, depth, tuple(dict.fromkeys(fuse or ())), oracle_positives)
-    candidates = FirstStageOptions(run, first_stage, depth)
+    candidates = FirstStageOptions(
+        run, first_stage, depth, first_stage_modality.value if first_stage_modality else None
+    )
     candidates.check()
     sources = find_sources(data or (), found, split)
     looked_at: list[Modality] = [choice.value for choice in modality or ()]
@@ -187,8 +196,8 @@ def _evaluate_source(
         note(f"{source.name}: left out, its documents are {data.modality} alone")
         return
     (searched,) = views_of(data, ())
-    first_stage = options.candidates.open(searched, source.folder, num_sources=len(options.sources))
-    baselines = find_baselines(store, searched, first_stage, options.candidates.bm25(searched), rules.depth)
+    first_stage = options.candidates.open(data, source.folder, num_sources=len(options.sources))
+    baselines = find_baselines(store, searched, first_stage, options.candidates.bm25(data), rules.depth)
     for view in views:
         cell, stored = run_cell(
             store,

@@ -19,7 +19,7 @@ from crossrank.cli.terminal import note, print_drawn, progress
 from crossrank.errors import InputError
 
 if TYPE_CHECKING:
-    from crossrank.data.evaluation_set import EvaluationSet
+    from crossrank.data.evaluation_set import EvaluationSet, Modality
     from crossrank.evaluation.grid import Contestant, FirstStage, Step
     from crossrank.evaluation.tables import Table
     from crossrank.models.checkpoint import Checkpoint
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DATA = "Data"
 CANDIDATES = "Candidates"
 DEFAULT_DEPTH = 100
+_DENSE = "dense:"
+_PAGE_MODEL = "nvidia/llama-nemotron-embed-vl-1b-v2"
 # Columns of a report table that is not drawn on a terminal.
 REPORT_WIDTH = 160
 
@@ -142,25 +144,39 @@ def run_of(run: str, source: str, *, name: str, num_sources: int) -> Path:
 
 @dataclass(frozen=True)
 class FirstStageOptions:
-    """Where candidates come from."""
+    """Where candidates come from.
+
+    Attributes:
+        run: A file or a folder of runs.
+        first_stage: A retriever.
+        depth: Candidates a query.
+        modality: What of pages the retriever searches; None is the most that it reads.
+    """
 
     run: str | None
     first_stage: str | None
     depth: int
+    modality: Modality | None = None
 
     def check(self) -> None:
         """Check what can be checked before data is read.
 
         Raises:
-            InputError: If both a run and a retriever are named, or the retriever is unknown.
+            InputError: If both a run and a retriever are named, the retriever is unknown, or it does not search what
+                it is told to.
             MissingExtra: If what it needs is not installed.
         """
         from crossrank.retrieval.selection import open_retriever
 
         if self.run and self.first_stage:
             raise InputError("--run and --first-stage exclude each other: the candidates come from one of them")
-        if self.first_stage and not self.first_stage.startswith("dense:"):
+        if self.first_stage and not self.first_stage.startswith(_DENSE):
             open_retriever(self.first_stage)
+        if self.modality not in (None, "text") and not self._reads_pages():
+            raise InputError(
+                f"--first-stage-modality {self.modality}: {self.first_stage or self.run or 'bm25'} searches no images; "
+                f"--first-stage {_DENSE}MODEL does, with a bi-encoder of pages such as {_PAGE_MODEL}"
+            )
 
     def open(self, data: EvaluationSet, source: str, *, num_sources: int) -> FirstStage:
         """Return what gives the candidates of a data set.
@@ -176,31 +192,56 @@ class FirstStageOptions:
             settings = {"run": fingerprint_files([path])}
             return FirstStage(f"run:{path.name}", lambda data: read_candidates(path, data, depth=self.depth), settings)
         if self.first_stage:
-            return self._retrieved(self.first_stage)
+            return self._retrieved(self.first_stage, data)
         if data.candidates is not None:
             return FirstStage("given", lambda data: {query_id: given(data, query_id) for query_id in data.qrels}, {})
         if data.modality == "image" and len(data.corpus) <= self.depth:
             return FirstStage("all documents", everything, {})
         if data.modality == "image":
-            raise InputError(f"{data.name} has no text for BM25 to search: give candidates with --run or --first-stage")
-        return self._retrieved("bm25")
+            raise InputError(
+                f"{data.name} has no text for BM25 to search: give candidates with --run, or search the images with "
+                f"--first-stage {_DENSE}MODEL and a bi-encoder of pages such as {_PAGE_MODEL}"
+            )
+        return self._retrieved("bm25", data)
 
     def bm25(self, data: EvaluationSet) -> FirstStage | None:
         """Return the BM25 baseline, or None for documents without text."""
-        return None if data.modality == "image" else self._retrieved("bm25")
+        return None if data.modality == "image" else self._retrieved("bm25", data)
 
-    def _retrieved(self, name: str) -> FirstStage:
+    def _reads_pages(self) -> bool:
+        from crossrank.retrieval.embedders import reads_pages
+
+        return bool(self.first_stage and self.first_stage.startswith(_DENSE)) and reads_pages(
+            str(self.first_stage).removeprefix(_DENSE)
+        )
+
+    def _searched(self, name: str, data: EvaluationSet) -> EvaluationSet:
+        """Return what a retriever looks at: the most that it reads, unless the user says otherwise."""
+        from crossrank.data.pages import in_modality, modalities
+
+        if name == self.first_stage and self.modality:
+            return in_modality(data, self.modality)
+        reads_pages = name == self.first_stage and self._reads_pages()
+        return data if reads_pages or "text" not in modalities(data) else in_modality(data, "text")
+
+    def _retrieved(self, name: str, data: EvaluationSet) -> FirstStage:
         from crossrank.evaluation.candidates import retrieve
         from crossrank.evaluation.grid import FirstStage
         from crossrank.evaluation.ordering import Run
         from crossrank.retrieval.selection import open_retriever
 
-        def find(data: EvaluationSet) -> Run:
-            # Of two languages, as in "de-en", the second is that of the documents.
-            language = (data.language or "english").rpartition("-")[2]
-            return retrieve(data, open_retriever(name, language=language), depth=self.depth)
+        searched = self._searched(name, data)
 
-        return FirstStage(name, find, {"retriever": name})
+        def find(_: EvaluationSet) -> Run:
+            # Of two languages, as in "de-en", the second is that of the documents.
+            language = (searched.language or "english").rpartition("-")[2]
+            retriever = open_retriever(name, language=language)
+            with progress(f"{name}: documents", total=len(searched.corpus)) as advance:
+                return retrieve(searched, retriever, depth=self.depth, on_progress=advance)
+
+        if searched.modality == "text":
+            return FirstStage(name, find, {"retriever": name})
+        return FirstStage(f"{name} ({searched.modality})", find, {"retriever": name, "searched": searched.modality})
 
 
 class WithOverflow:
