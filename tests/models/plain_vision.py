@@ -81,7 +81,9 @@ class PlainPageReranker:
 
     def features(self, image):
         pixels = plain_pixel_values(plain_tiles(image, self.max_tiles, self.side)).float()
-        x = plain_shuffle(self.vision(pixel_values=pixels).last_hidden_state)
+        states = self.vision(pixel_values=pixels, output_hidden_states=True)
+        layer = self.config["select_layer"]
+        x = plain_shuffle(states.last_hidden_state if layer == -1 else states.hidden_states[layer])
         w = {name.removeprefix("model.mlp1."): t for name, t in self.tensors.items() if ".mlp1." in name}
         x = F.layer_norm(x, x.shape[-1:], w["0.weight"], w["0.bias"])
         x = F.gelu(x @ w["1.weight"].T + w["1.bias"])

@@ -88,7 +88,7 @@ def test_sentence_transformers_scores_the_same_without_remote_code(tiny_reranker
     np.testing.assert_allclose(expected, load(source).score(PAIRS), atol=1e-6)
     peer = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
     assert peer.max_seq_length == 8192
-    np.testing.assert_allclose(peer.predict(PAIRS), expected, atol=1e-5)
+    np.testing.assert_allclose(peer.predict(PAIRS), expected, atol=2e-5)
     for pair, score in zip(PAIRS, expected, strict=True):  # alone, so without padding
         np.testing.assert_allclose(peer.predict([pair])[0], score, atol=1e-5)
 
@@ -131,7 +131,7 @@ def test_the_settings_survive_and_the_head_is_trained(tiny_reranker, tmp_path):
     peer = CrossEncoder(str(folder), device="cpu")
     assert isinstance(peer.activation_fn, torch.nn.Sigmoid) and peer.max_seq_length == 300
     expected = 1 / (1 + np.exp(-load(folder).score(PAIRS)))
-    np.testing.assert_allclose(peer.predict(PAIRS), expected, atol=1e-5)
+    np.testing.assert_allclose(peer.predict(PAIRS), expected, atol=2e-5)
 
 
 def test_a_prompt_that_sentence_transformers_cannot_render_is_left_out(tiny_reranker, tmp_path):

@@ -174,7 +174,7 @@ def pixel_shuffle(hidden_NPC: Tensor) -> Tensor:
     """Merge each square of two by two patches into one of four times the channels: `(N, P, C)` to `(N, P/4, 4C)`."""
     n, num_patches, channels = hidden_NPC.shape
     side = int(num_patches**0.5)
-    x = hidden_NPC.view(n, side, side // 2, 2 * channels).permute(0, 2, 1, 3).contiguous()
+    x = hidden_NPC.reshape(n, side, side // 2, 2 * channels).permute(0, 2, 1, 3).contiguous()
     x = x.view(n, side // 2, side // 2, 4 * channels).permute(0, 2, 1, 3)
     return x.reshape(n, num_patches // 4, 4 * channels)
 
@@ -262,7 +262,7 @@ def nemotron_vl_tensors(model: NemotronVLReranker) -> dict[str, Tensor]:
 
 
 def write_nemotron_vl(folder: Path, model: NemotronVLReranker, config: Mapping[str, Any]) -> None:
-    """Write weights and `config.json` in the published layout, without the classes that need remote code."""
+    """Write weights and `config.json` in the published layout; `nemotron_vl_layout.py` completes the folder."""
     from huggingface_hub import save_torch_state_dict
 
     save_torch_state_dict(nemotron_vl_tensors(model), folder, max_shard_size=_SHARD_SIZE)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 REMOTE_CODE = "llama_bidirectional_model"
 _NATIVE_CONFIG = "config_native.json"
 _ST_POOLING = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
-_ST_ACTIVATIONS = {"sigmoid": "torch.nn.modules.activation.Sigmoid", "identity": "torch.nn.modules.linear.Identity"}
+ST_ACTIVATIONS = {"sigmoid": "torch.nn.modules.activation.Sigmoid", "identity": "torch.nn.modules.linear.Identity"}
 
 
 def is_bidirectional(model: Any) -> bool:
@@ -53,17 +53,17 @@ def publish(folder: Path, model: Any, settings: CheckpointSettings) -> Checkpoin
         whole.config.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # an empty form of peft
     native = read_json_object(folder / "config.json")
-    (folder / "config.json").write_text(_to_json(published_config(native, whole.head)), encoding="utf-8")
+    (folder / "config.json").write_text(to_json(published_config(native, whole.head)), encoding="utf-8")
     if native["model_type"] == "llama":
         shutil.copyfile(Path(__file__).parent / "remote_code" / f"{REMOTE_CODE}.py", folder / f"{REMOTE_CODE}.py")
     template = settings.template or TEMPLATE
     max_length = min(settings.max_length or MAX_LENGTH, native["max_position_embeddings"])
     spelled_out = {"template": template, "max_length": max_length, "pooling": whole.head.pooling}
     if whole is model and len(template.pieces) == 1 and not template.takes_instruction:
-        activation = _ST_ACTIVATIONS[settings.activation or "identity"]
+        activation = ST_ACTIVATIONS[settings.activation or "identity"]
         _write_sentence_transformers(folder, whole, native, activation)
         _write_chat_template(folder, template)
-        _complete_tokenizer(folder, max_length)
+        complete_tokenizer(folder, max_length)
     return settings.model_copy(update=spelled_out)
 
 
@@ -95,12 +95,12 @@ def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any
     from safetensors.torch import save_file
 
     body = native | {"architectures": [type(model.model).__name__]}
-    (folder / _NATIVE_CONFIG).write_text(_to_json(body), encoding="utf-8")
+    (folder / _NATIVE_CONFIG).write_text(to_json(body), encoding="utf-8")
     weight = model.score.weight.detach().float().cpu() / model.head.temperature
     num_labels, hidden_size = weight.shape
     pooling = {"embedding_dimension": hidden_size, "pooling_mode": _ST_POOLING[model.head.pooling]}
     dense = {"in_features": hidden_size, "out_features": num_labels, "bias": False}
-    dense |= {"activation_function": _ST_ACTIVATIONS["identity"]}
+    dense |= {"activation_function": ST_ACTIVATIONS["identity"]}
     dense |= {"module_input_name": "sentence_embedding", "module_output_name": "scores"}
     output = {"method": "forward", "method_output_name": "last_hidden_state"}
     transformer = {
@@ -129,7 +129,7 @@ def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(_to_json(content), encoding="utf-8")
+        (folder / name).write_text(to_json(content), encoding="utf-8")
     save_file({"linear.weight": weight.contiguous()}, folder / "2_Dense" / "model.safetensors")
 
 
@@ -150,7 +150,7 @@ def _write_chat_template(folder: Path, template: SequenceTemplate) -> None:
     (folder / "chat_template.jinja").write_text("".join(parts), encoding="utf-8")
 
 
-def _complete_tokenizer(folder: Path, max_length: int) -> None:
+def complete_tokenizer(folder: Path, max_length: int) -> None:
     """Write the limit, and a padding token where there is none, as in Llama 3: any will do, it is masked."""
     path = folder / "tokenizer_config.json"
     values = read_optional_object(path)
@@ -158,7 +158,7 @@ def _complete_tokenizer(folder: Path, max_length: int) -> None:
     values["pad_token"] = special.get("pad_token") or special.get("eos_token")
     values["model_max_length"] = max_length
     values.pop("chat_template", None)  # its own file has it
-    path.write_text(_to_json(values), encoding="utf-8")
+    path.write_text(to_json(values), encoding="utf-8")
 
 
 def _special_tokens(folder: Path) -> tuple[str, str]:
@@ -178,5 +178,6 @@ def _unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """Return a value as the files of a checkpoint have it."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -103,7 +103,9 @@ def save_loaded(folder: Path, checkpoint: Checkpoint, *, model: PreTrainedModel 
 
 
 def _save_nemotron_vl(folder: Path, checkpoint: Checkpoint) -> Path:
+    from crossrank.models.checkpoint import open_checkpoint
     from crossrank.models.nemotron_vl import load_nemotron_vl, write_nemotron_vl
+    from crossrank.models.nemotron_vl_layout import publish_nemotron_vl
 
     model = load_nemotron_vl(checkpoint, dtype="auto")
     with _replacing(folder) as fresh:
@@ -113,6 +115,9 @@ def _save_nemotron_vl(folder: Path, checkpoint: Checkpoint) -> Path:
             if (checkpoint.folder / name).is_file():
                 shutil.copyfile(checkpoint.folder / name, fresh / name)
         write_settings(fresh, checkpoint.settings)
+        saved = open_checkpoint(fresh)
+        assert saved.visual is not None
+        publish_nemotron_vl(fresh, saved.visual, saved.activation)
     return folder
 
 

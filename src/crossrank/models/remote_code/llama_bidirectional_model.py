@@ -42,6 +42,18 @@ class LlamaBidirectionalModel(LlamaModel):
         return super().forward(inputs_embeds=embeds, attention_mask=mask.expand(-1, 1, embeds.shape[1], -1), **kwargs)
 
 
+def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Return one vector a row `(B, H)` of the hidden states of its real tokens."""
+    real = attention_mask.bool()
+    if pooling == "avg":
+        return hidden.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)
+    if pooling not in ("cls", "last"):
+        raise ValueError(f"pooling must be avg, cls or last, not {pooling!r}")
+    ends = real.int() if pooling == "cls" else real.int().flip(1)
+    at = ends.argmax(1) if pooling == "cls" else real.shape[1] - 1 - ends.argmax(1)
+    return hidden[torch.arange(len(at), device=at.device), at]
+
+
 class LlamaBidirectionalForSequenceClassification(LlamaPreTrainedModel):
     """Scores `(B, num_labels)`: pool the real tokens, apply a head without bias, divide by the temperature."""
 
@@ -60,14 +72,6 @@ class LlamaBidirectionalForSequenceClassification(LlamaPreTrainedModel):
         hidden = self.model(input_ids, attention_mask, inputs_embeds, **kwargs).last_hidden_state.float()
         if attention_mask is None:
             attention_mask = hidden.new_ones(hidden.shape[:2], dtype=torch.long)
-        real = attention_mask.bool()
-        if self.config.pooling == "avg":
-            pooled = hidden.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)
-        elif self.config.pooling in ("cls", "last"):
-            ends = real.int() if self.config.pooling == "cls" else real.int().flip(1)
-            at = ends.argmax(1) if self.config.pooling == "cls" else real.shape[1] - 1 - ends.argmax(1)
-            pooled = hidden[torch.arange(len(at), device=at.device), at]
-        else:
-            raise ValueError(f"pooling must be avg, cls or last, not {self.config.pooling!r}")
+        pooled = pool(hidden, attention_mask, self.config.pooling)
         logits = torch.nn.functional.linear(pooled, self.score.weight.float()) / self.config.temperature
         return SequenceClassifierOutput(logits=logits)
