@@ -9,32 +9,6 @@ from crossrank.cli.evaluation_inputs import LastModel
 from crossrank.cli.loading import LoadOptions
 from crossrank.data.trec import read_run
 
-WORDS = ("planet", "river", "bread", "password", "search", "city")
-
-
-@pytest.fixture
-def make_folder(tmp_path, write_jsonl):
-    """Build a BEIR folder: document i is about word i and has a twin that only names it."""
-
-    def make(name, *, split="dev"):
-        folder = tmp_path / name
-        (folder / "qrels").mkdir(parents=True)
-        write_jsonl(folder / "queries.jsonl", *({"_id": f"q{i}", "text": f"the {w}"} for i, w in enumerate(WORDS)))
-        documents = [
-            {"_id": f"{kind}{i}", "title": "", "text": text.format(w)}
-            for i, w in enumerate(WORDS)
-            for kind, text in (("good", "All about the {0}: how a {0} works."), ("other", "Not the topic, but a {0}."))
-        ]
-        write_jsonl(folder / "corpus.jsonl", *documents)
-        lines = "".join(f"q{i}\tgood{i}\t1\n" for i in range(len(WORDS)))
-        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + lines)
-        (folder / "first.trec").write_text(
-            "".join(f"q{i} Q0 {kind}{i} {r} {9 - r} x\n" for i in range(5) for r, kind in enumerate(("other", "good")))
-        )
-        return folder
-
-    return make
-
 
 def test_a_first_evaluation(crossrank, exported, make_folder, tmp_path):
     out = tmp_path / "out"

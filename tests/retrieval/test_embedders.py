@@ -28,6 +28,12 @@ def bi_encoder(tiny_checkpoint, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch):
+    """Compute in float32 on every machine."""
+    monkeypatch.setattr("crossrank.models.onednn.has_bfloat16_tiles", lambda: False)
+
+
 def changed(folder, target, file, **values):
     shutil.copytree(folder, target)
     path = target / file
@@ -60,6 +66,19 @@ def test_the_fingerprint_follows_what_changes_vectors(bi_encoder, tmp_path):
     before = open_embedder(bi_encoder).fingerprint
     assert open_embedder(same).fingerprint == before
     assert open_embedder(prompted).fingerprint != before
+
+
+def test_tiles_of_bfloat16_change_the_speed_and_the_fingerprint(bi_encoder, monkeypatch):
+    exact = open_embedder(bi_encoder, device="cpu")
+    monkeypatch.setattr("crossrank.models.onednn.has_bfloat16_tiles", lambda: True)
+    fast = open_embedder(bi_encoder, device="cpu")
+    assert fast.fingerprint != exact.fingerprint
+    before, after = exact.embed_documents(TEXTS), fast.embed_documents(TEXTS)
+    print("largest difference", np.abs(before - after).max(), "of", np.abs(before).max())
+    assert after.dtype == np.float32
+    assert 0 < np.abs(before - after).max() < 0.02 * np.abs(before).max()
+    # Pooling stays in float32: more digits than bfloat16 has.
+    assert (after.view(np.uint32) & 0xFFFF).any()
 
 
 def test_what_cannot_be_loaded_says_why(bi_encoder, tiny_checkpoint, tmp_path):

@@ -231,17 +231,32 @@ class FirstStageOptions:
         from crossrank.retrieval.selection import open_retriever
 
         searched = self._searched(name, data)
+        shown, settings = known_retriever(name)
 
         def find(_: EvaluationSet) -> Run:
             # Of two languages, as in "de-en", the second is that of the documents.
             language = (searched.language or "english").rpartition("-")[2]
             retriever = open_retriever(name, language=language)
-            with progress(f"{name}: documents", total=len(searched.corpus)) as advance:
+            with progress(f"{shown}, {searched.name}: documents", total=len(searched.corpus)) as advance:
                 return retrieve(searched, retriever, depth=self.depth, on_progress=advance)
 
         if searched.modality == "text":
-            return FirstStage(name, find, {"retriever": name})
-        return FirstStage(f"{name} ({searched.modality})", find, {"retriever": name, "searched": searched.modality})
+            return FirstStage(shown, find, settings)
+        return FirstStage(f"{shown} ({searched.modality})", find, {**settings, "searched": searched.modality})
+
+
+def known_retriever(name: str) -> tuple[str, dict[str, Any]]:
+    """Return what tables and file names call a retriever, and what its candidates depend on.
+
+    A bi-encoder in a folder is called after the folder's last part, and known by its files.
+    """
+    kind, _, model = name.partition(":")
+    folder = Path(model).expanduser()
+    if kind != "dense" or not folder.is_dir():
+        return name, {"retriever": name}
+    files = fingerprint_files(path for path in folder.rglob("*") if path.is_file())
+    shown = f"dense:{folder.name or folder.resolve().name}"
+    return shown, {"retriever": shown, "model_files": files}
 
 
 class WithOverflow:

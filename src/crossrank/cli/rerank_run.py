@@ -172,9 +172,9 @@ def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reran
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
     """Describe files by their names, sizes and times, which change when their content does."""
-    found = {path.name: path.stat() for path in sorted(paths)}
+    found = {path: path.stat() for path in sorted(paths)}
     size = sum(status.st_size for status in found.values())
     newest = max((status.st_mtime_ns for status in found.values()), default=0)
     changed = datetime.fromtimestamp(newest / 1e9, UTC).isoformat()
-    names = next(iter(found)) if len(found) == 1 else f"{len(found)} files"
+    names = next(iter(found)).name if len(found) == 1 else f"{len(found)} files"
     return f"{names}, {size} bytes, of {changed}"

@@ -18,7 +18,7 @@ from typing import Protocol
 from crossrank.data.beir import open_beir
 from crossrank.data.beir_writer import CANDIDATES_FILE, write_beir
 from crossrank.data.evaluation_set import EvaluationSet
-from crossrank.data.layouts import miracl, mldr, mlqa, mteb, nanobeir, techqa, vidore, xquad
+from crossrank.data.layouts import beir, miracl, mldr, mlqa, mteb, nanobeir, techqa, vidore, xquad
 from crossrank.data.layouts.contents import Contents
 from crossrank.data.text import reading
 from crossrank.errors import DataError, InputError
@@ -34,6 +34,7 @@ class _Reader(Protocol):
 
 # The reader of each layout, and the split that its published figures are of.
 LAYOUTS: dict[str, tuple[_Reader, str]] = {
+    "beir": (beir.read, "test"),
     "mteb": (mteb.read, "test"),
     "nanobeir": (nanobeir.read, "test"),
     "vidore": (vidore.read, "test"),

@@ -27,6 +27,11 @@ def is_available() -> bool:
     )
 
 
+def has_bfloat16_tiles() -> bool:
+    """Return whether this CPU has AMX, in which bfloat16 is several times as fast as float32."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def make_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> LinearMap:
     """Return the function `x -> x @ weight.T + bias`, with the exact GELU after it on request.
 

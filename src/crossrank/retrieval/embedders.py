@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from crossrank.retrieval.dense import Embedder, Vectors, fingerprint_files
 from crossrank.types import Document, LazyImage
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 # Files of a folder that cannot change a vector.
@@ -65,7 +67,9 @@ def reads_pages(model: str | Path, *, revision: str | None = None) -> bool:
 class SentenceTransformersEmbedder:
     """A model of sentence-transformers, with the prompts, pooling and normalisation of its own files.
 
-    Where its similarity is the cosine, vectors are normalised; where it is the dot product, they stay as they are.
+    Where its similarity is the cosine, vectors are normalised; where it is the dot product, they stay as they are. A
+    float32 model on a CPU with bfloat16 tiles multiplies its matrices in bfloat16 and does the rest in float32: more
+    than twice as fast for MiniLM-L6, and its cosines move by less than 1e-4.
 
     Args:
         folder: The checkpoint.
@@ -87,7 +91,9 @@ class SentenceTransformersEmbedder:
         if similarity not in ("cosine", "dot"):
             raise UnsupportedModel(f"{name}: similarity {similarity!r} is not supported: only cosine and dot product")
         self._normalise = similarity == "cosine"
-        precision = str(next(self._model.parameters()).dtype)
+        parameter = next(self._model.parameters())
+        self._arithmetic = _fast_arithmetic(parameter)
+        precision = str(parameter.dtype) if self._arithmetic is None else f"{parameter.dtype}, {self._arithmetic}"
         self.fingerprint = fingerprint_files(_model_files(folder), "sentence-transformers", precision)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
@@ -99,9 +105,12 @@ class SentenceTransformersEmbedder:
         return self._embed(self._model.encode_document, texts)
 
     def _embed(self, encode: Any, texts: Sequence[str]) -> Vectors:
-        vectors: Vectors = encode(
-            list(texts), batch_size=_BATCH_SIZE, normalize_embeddings=self._normalise, show_progress_bar=False
-        )
+        import torch
+
+        with torch.autocast("cpu", self._arithmetic) if self._arithmetic else nullcontext():
+            vectors: Vectors = encode(
+                list(texts), batch_size=_BATCH_SIZE, normalize_embeddings=self._normalise, show_progress_bar=False
+            )
         return np.asarray(vectors, np.float32)
 
 
@@ -210,6 +219,16 @@ def _load(folder: Path, name: str, device: str | None) -> SentenceTransformer:
         )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         raise CheckpointError(f"{name}: sentence-transformers cannot load it: {error}") from error
+
+
+def _fast_arithmetic(parameter: torch.Tensor) -> torch.dtype | None:
+    """Return what matrices are multiplied in, where that is not the precision of the weights."""
+    import torch
+
+    from crossrank.models.onednn import has_bfloat16_tiles
+
+    is_float32_on_cpu = parameter.device.type == "cpu" and parameter.dtype == torch.float32
+    return torch.bfloat16 if is_float32_on_cpu and has_bfloat16_tiles() else None
 
 
 def _check_weights(folder: Path) -> None:
