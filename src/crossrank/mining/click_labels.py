@@ -95,8 +95,7 @@ def label_clicks(
         counts: What was shown and clicked.
         estimate: Of the same counts.
         min_impressions: Pairs with fewer are left out: neither relevant nor irrelevant.
-        relevant_from: Clicked pairs with a label above this count as relevant; the mean label of what was shown if
-            None.
+        relevant_from: Clicked pairs with a label above this count as relevant; see `two_groups` if None.
 
     Raises:
         InputError: If an option is out of range.
@@ -106,7 +105,26 @@ def label_clicks(
     if relevant_from is not None and not 0 <= relevant_from < 1:
         raise InputError(f"relevant_from must be from 0 to below 1, not {relevant_from}")
     impressions = counts.by_pair(counts.impressions)
+    kept = np.flatnonzero(impressions >= min_impressions)
     if relevant_from is None:
-        total = impressions.sum()
-        relevant_from = float((estimate.labels * impressions).sum() / total) if total else 0.0
-    return ClickLabels(counts, estimate, np.flatnonzero(impressions >= min_impressions), relevant_from)
+        relevant_from = two_groups(estimate.labels[kept])
+    return ClickLabels(counts, estimate, kept, relevant_from)
+
+
+def two_groups(labels: npt.NDArray[np.float64]) -> float:
+    """Return the number that parts labels into two groups best: the variance between the groups is the highest.
+
+    Most of what is shown is not relevant, so the mean label lies among what is not, and the more so where a debiased
+    label of a low position is one lucky click over a small chance. Labels that are all the same are not parted.
+
+    Source: Otsu, "A threshold selection method from gray-level histograms" (1979).
+    """
+    ordered = np.sort(labels)
+    if not len(ordered) or ordered[0] == ordered[-1]:
+        return float(ordered[0]) if len(ordered) else 0.0
+    below, total = np.arange(1, len(ordered)), ordered.sum()
+    sums = np.cumsum(ordered)[:-1]
+    above = len(ordered) - below
+    between = below * above * (sums / below - (total - sums) / above) ** 2
+    place = int(np.where(ordered[1:] > ordered[:-1], between, -1).argmax())
+    return float((ordered[place] + ordered[place + 1]) / 2)
