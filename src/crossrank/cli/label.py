@@ -46,7 +46,8 @@ def clicks(
     min_impressions: Annotated[int, typer.Option(min=1, help="Leave out pairs that were shown less often.")] = 5,
     prior: Annotated[float, typer.Option(min=0, help="Impressions that the average of all counts as.")] = 5.0,
     relevant_from: Annotated[
-        float | None, typer.Option(help="Labels above this are relevant in qrels; found between two groups of labels if left out.")
+        float | None,
+        typer.Option(help="Labels above this are relevant in qrels; where two groups of labels part if left out."),
     ] = None,
     satisfied_dwell: Annotated[float, typer.Option(min=0, help="Seconds after which a click is satisfied.")] = 30.0,
     skip_bad: SkipBadOption = False,
