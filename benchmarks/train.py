@@ -2,10 +2,11 @@
 
 The same model (the shipped one's weights: MiniLM-L6, 22 million), the same groups of 1 + 7 passages, batches,
 optimizer, loss (softmax over the group) and precision. All three are driven by transformers' Trainer, so one callback
-times the steps of all; they take turns, and the first step of a turn does not count. Two workloads: passages of
-natural lengths, and passages that all fill the 192 tokens, where there is no padding to save.
+times the steps of all by the wall; they take turns, and the first step of a turn does not count. Two workloads:
+passages of natural lengths, and passages that all fill the 192 tokens, where there is no padding to save. It takes
+about six minutes on two cores.
 
-    python benchmarks/train.py [--groups 16] [--steps 4] [--rounds 3] [--precision bf16] [--json figures.json]
+    python benchmarks/train.py [--groups 16] [--steps 3] [--rounds 2] [--precision bf16] [--json figures.json]
 
 Shape letters: `G` groups, `N` candidates of a group.
 """
@@ -23,7 +24,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import transformers
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from crossrank.inference.export import restore_transformers
 from crossrank.training.config import parse_recipe
@@ -102,13 +110,15 @@ def run_sentence_transformers(
     encoder = CrossEncoder(str(model), max_length=MAX_LENGTH)
     labels = [[1.0] + [0.0] * (GROUP_SIZE - 1)] * len(groups)
     data = {"query": [query for query, _ in groups], "docs": [texts for _, texts in groups], "labels": labels}
-    CrossEncoderTrainer(
+    trainer = CrossEncoderTrainer(
         model=encoder,
         args=CrossEncoderTrainingArguments(**arguments(folder, options)),
         train_dataset=Dataset.from_dict(data),
         loss=ListNetLoss(encoder),
         callbacks=[clock],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
 
 
 class PlainTrainer(Trainer):
@@ -128,13 +138,15 @@ def run_plain(model: Path, groups: list, folder: Path, clock: StepClock, options
         limits = {"truncation": "only_second", "max_length": MAX_LENGTH}
         return dict(tokenizer(queries, texts, padding=True, return_tensors="pt", **limits))
 
-    PlainTrainer(
+    trainer = PlainTrainer(
         model=AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32),
         args=TrainingArguments(**arguments(folder, options), remove_unused_columns=False),
         train_dataset=groups,
         data_collator=collate,
         callbacks=[clock],
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
 
 
 ENGINES: dict[str, Callable] = {OURS: run_crossrank, PLAIN: run_plain, SENTENCE_TRANSFORMERS: run_sentence_transformers}
@@ -156,15 +168,15 @@ def measure(model: Path, options: argparse.Namespace) -> list[dict]:
             row = {"lengths": name, "engine": engine, "pairs_per_s": round(speed, 1)}
             row["crossrank_is_faster_by"] = round(speeds[OURS] / speed, 2)
             rows.append(row)
-            print(f"{name:8} {engine:45} {speed:8.1f} pairs/s   {row['crossrank_is_faster_by']:.2f}x", flush=True)
+            print(f"| {name} | {engine} | {speed:.1f} | {row['crossrank_is_faster_by']:.2f} |", flush=True)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=16, help="groups of a batch")
-    parser.add_argument("--steps", type=int, default=4, help="timed steps of a turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads")
     parser.add_argument("--json", type=Path, default=None)
@@ -175,6 +187,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, {options.precision}, {options.groups} groups of {GROUP_SIZE}, at most {MAX_LENGTH} tokens")
+    print("\n| lengths | | pairs/s | crossrank is faster by |\n| --- | --- | --- | --- |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(restore_transformers(None, Path(folder, "model")), options)
     if options.json:

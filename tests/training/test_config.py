@@ -52,6 +52,14 @@ def test_the_resolved_recipe_says_the_same_and_everything(recipe_file: Path, tmp
             assert f"\n  {name}:" in text
 
 
+def test_the_options_of_the_default_loss_need_no_name() -> None:
+    values = {"output": "o", "model": {"name": "m"}, "data": {"train": ["t"]}}
+    loss = parse_recipe(values, ["loss.temperature=0.5"]).loss
+    assert loss.model_dump() == {"name": "softmax_cross_entropy", "temperature": 0.5}
+    with pytest.raises(DataError, match="unknown key 'sigma'; known are 'name', 'temperature'"):
+        parse_recipe(values, ["loss.sigma=2"])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -59,6 +67,7 @@ def test_the_resolved_recipe_says_the_same_and_everything(recipe_file: Path, tmp
         ("trainin.seed=1", "unknown key 'trainin'; did you mean 'training'?"),
         ("data.negatives.number=1", "data.negatives: unknown key 'number'; did you mean 'num'?"),
         ("loss={name: listnet, temperature: 2}", "unknown key 'temperature'"),
+        ("loss.name=ranknett", "loss: unknown name 'ranknett'; did you mean 'ranknet'?"),
         ("training.global_batch_size=many", "training.global_batch_size: "),
         ("training.learning_rate=0", "training.learning_rate: "),
         ("checkpoints.average_last=1", "averages nothing"),

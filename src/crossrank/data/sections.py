@@ -24,12 +24,12 @@ class Section(BaseModel):
         return value
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return a sentence that names an unknown key and the nearest known one."""
+def unknown_key(key: str, known: Iterable[str], *, what: str = "key") -> str:
+    """Return a sentence that names an unknown key, or something else that has a name, and the nearest known one."""
     known = list(known)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(map(repr, known))}"
-    return f"unknown key {key!r}; {hint}"
+    return f"unknown {what} {key!r}; {hint}"
 
 
 def section_problems(error: ValidationError) -> str:
@@ -38,5 +38,8 @@ def section_problems(error: ValidationError) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "union_tag_invalid":
+            known = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+            message = unknown_key(problem["ctx"]["tag"], known, what="name")
         lines.append(f"{key}: {message}" if key else message)
     return "; ".join(lines)

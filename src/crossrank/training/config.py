@@ -228,6 +228,14 @@ class Recipe(Section):
     checkpoints: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_default_loss(cls, value: Any) -> Any:
+        """Let the options of the default loss stand alone, as in `--set loss.temperature=0.5`."""
+        if isinstance(value, Mapping) and isinstance(value.get("loss"), Mapping):
+            return {**value, "loss": {"name": SoftmaxCrossEntropy().name, **value["loss"]}}
+        return value
+
     @model_validator(mode="after")
     def _average_whole_weights(self) -> Recipe:
         if self.training.sharding != "none" and self.checkpoints.average_last:

@@ -14,6 +14,7 @@ from crossrank.models.backbone import build_from_backbone
 from crossrank.models.bidirectional import load_bidirectional
 from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.checkpoint import Checkpoint, describe_checkpoint, find_folder, load_encoder, open_checkpoint
+from crossrank.models.cpu_training import prepare_for_cpu
 from crossrank.models.families import FAMILIES
 from crossrank.models.first_token import read_first_token_only
 from crossrank.models.json_files import read_json_object
@@ -82,8 +83,7 @@ def load_trainee(section: ModelSection, *, seed: int, dtype: torch.dtype | str, 
             section.name, folder, described, CheckpointSettings(), max_length=limit, label=0
         )
     if on_cpu:
-        # Plain matrix products are faster than torch's fused attention there, forward and backward.
-        model.set_attn_implementation("eager")
+        prepare_for_cpu(model)
     read_first_token_only(model)
     if section.freeze_embeddings:
         _freeze_embeddings(model)

@@ -5,7 +5,8 @@ Shape letters: `P` pairs, `B` pairs of a block, `T` tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +38,8 @@ class BlockScorer(nn.Module):
             blocks: The inputs of the model, `(B, T)` each.
             order: The place of each pair in the concatenation of the blocks, int64 `(P,)`.
         """
-        scores = [self.model(**block).logits.view(-1).float() for block in blocks]
+        with _one_lookup(self.model, [block["input_ids"] for block in blocks]):
+            scores = [self.model(**block).logits.view(-1).float() for block in blocks]
         return torch.cat(scores)[order] / self.temperature
 
     @property
@@ -49,3 +51,27 @@ class BlockScorer(nn.Module):
     def _no_split_modules(self) -> Any:
         """The layers that FSDP2 shards one by one."""
         return self.model._no_split_modules
+
+
+@contextmanager
+def _one_lookup(model: PreTrainedModel, blocks: Sequence[Tensor]) -> Iterator[None]:
+    """Look up the tokens of all blocks at once, and hand them out while this lasts.
+
+    The gradient of a lookup is a whole table, of which few rows are not zero: one a block would cost more than a layer.
+
+    Args:
+        model: Called with each block in turn; left alone where it is compiled.
+        blocks: The ids, `(B, T)` each.
+    """
+    embedding: Any = model.get_input_embeddings()
+    is_trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in embedding.parameters())
+    if len(blocks) == 1 or not is_trained or model._compiled_call_impl is not None:
+        yield
+        return
+    embedded = embedding(torch.cat([ids.flatten() for ids in blocks]))
+    parts = iter(embedded.split([ids.numel() for ids in blocks]))
+    embedding.forward = lambda ids: next(parts).view(*ids.shape, -1)
+    try:
+        yield
+    finally:
+        del embedding.forward
