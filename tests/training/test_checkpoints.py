@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.training.conftest import ndcg
 
-from crossrank.errors import CheckpointError
+from crossrank.errors import CheckpointError, InputError
 from crossrank.training.checkpoints import CheckpointFolder, best_step, evaluations_since_best, publish
 from crossrank.training.config import parse_recipe
 from crossrank.training.run import train
@@ -41,6 +41,14 @@ def test_old_checkpoints_go_and_the_best_stays(tmp_path: Path) -> None:
     checkpoints.drop_old(history(0.0, 0.7, 0.5, 0.5, 0.6))
     assert checkpoints.steps() == [10, 30, 40]
     assert (tmp_path / "checkpoint-notes").is_dir()
+
+
+def test_an_output_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"output .*file.* cannot be made \(.*\): give another folder"):
+            CheckpointFolder(output, keep=1).make()
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

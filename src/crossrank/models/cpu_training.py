@@ -51,7 +51,9 @@ def drop(values: Tensor, rate: float) -> Tensor:
         values: Of any shape, on the CPU.
         rate: From 0 to 1; rounded to 1 in 65536.
     """
-    dropped: Tensor = _Drop.apply(values, rate) if rate > 0 else values
+    if rate == 0:
+        return values
+    dropped: Tensor = _Drop.apply(values, rate)  # type: ignore[no-untyped-call]
     return dropped
 
 
@@ -59,15 +61,16 @@ class _Drop(torch.autograd.Function):
     """Keeps one byte an element for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, rate: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, values: Tensor, rate: float) -> Tensor:
         draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         threshold = round(rate * _LEVELS) - _LEVELS // 2
         ctx.kept = (draws.view(torch.int16)[: values.numel()] >= threshold).view(values.shape)
         ctx.scale = 1 / (1 - rate) if rate < 1 else 0.0
-        return (values * ctx.kept).mul_(ctx.scale)
+        dropped: Tensor = (values * ctx.kept).mul_(ctx.scale)
+        return dropped
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return (gradient * ctx.kept).mul_(ctx.scale), None
 
 

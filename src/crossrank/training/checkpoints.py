@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import CheckpointError
+from crossrank.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,18 @@ class CheckpointFolder:
     def __init__(self, output: Path, *, keep: int) -> None:
         self.output = output
         self._keep = keep
+
+    def make(self) -> None:
+        """Make the folder, if it is not there.
+
+        Raises:
+            InputError: If that cannot be done.
+        """
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"output {self.output} cannot be made ({reason}): give another folder") from None
 
     def path(self, step: int) -> Path:
         """Return where the checkpoint of a step lies."""

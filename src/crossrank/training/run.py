@@ -135,7 +135,7 @@ class _Run:
         callbacks: list[Any],
     ) -> _Run:
         with arguments.main_process_first(desc="base model"):
-            checkpoints.output.mkdir(parents=True, exist_ok=True)
+            checkpoints.make()
             base = find_base(recipe.model, checkpoints.output / "base", groups=opened.train, restore=restore)
         set_seed(recipe.training.seed)
         trainee, model = _load(recipe, base)
