@@ -6,7 +6,7 @@ import pytest
 
 from crossrank.errors import DataError, InputError
 from crossrank.serving.problems import Kind, Problem
-from crossrank.serving.security import CallerLimits, Keys, is_loopback, read_keys
+from crossrank.serving.security import CallerLimits, Hosts, Keys, is_loopback, read_keys
 
 
 def test_keys_come_from_a_file_and_from_the_environment(tmp_path):
@@ -46,17 +46,37 @@ def test_missing_files_and_short_keys_are_refused(tmp_path):
 
 def test_the_caller_is_found_by_the_key():
     keys = Keys({"alice": "sk-alice", "bob": "sk-bob"})
-    assert keys.identify("Bearer sk-bob") == "bob"
-    assert keys.identify("bearer  sk-alice ") == "alice"
-    for wrong in (None, "", "Bearer", "Bearer ", "Bearer sk-bo", "Basic sk-bob", "sk-bob", "Bearer sk-bobé"):
+    assert keys.identify({"authorization": "Bearer sk-bob"}) == "bob"
+    assert keys.identify({"authorization": "bearer  sk-alice "}) == "alice"
+    assert keys.identify({"x-api-key": "sk-alice"}) == keys.identify({"api-key": "sk-alice"}) == "alice"
+    assert keys.identify({"authorization": "Bearer", "x-api-key": "sk-bob"}) == "bob", "gateways send an empty one"
+    wrong = ["", "Bearer", "Bearer ", "Bearer sk-bo", "Basic sk-bob", "sk-bob", "Bearer sk-bobé"]
+    for headers in ({}, {"x-api-key": "sk-bo"}, *({"authorization": value} for value in wrong)):
         with pytest.raises(Problem) as refused:
-            keys.identify(wrong)
+            keys.identify(headers)
         assert refused.value.kind is Kind.UNAUTHORIZED
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer whatever"])
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer whatever"])
 def test_without_keys_everybody_may_call_with_any_header(header):
-    assert Keys({}).identify(header) == "anonymous"
+    assert Keys({}).identify({"authorization": header}) == Keys({}).identify({}) == "anonymous"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "[::1]:8000", "[::1]", "a.example.com:1", "x.example.com"]
+)
+def test_hosts_that_are_answered_to(host):
+    Hosts(["localhost", "[::1]", "*.example.com"]).check(host)
+    Hosts([]).check("anything")
+
+
+@pytest.mark.parametrize(
+    "host", ["", "evil.example:8000", "localhost.evil.example", "example.com", "[::2]:8000", "::1"]
+)
+def test_other_hosts_are_refused_with_a_way_out(host):
+    with pytest.raises(Problem, match="--allowed-host") as refused:
+        Hosts(["localhost", "[::1]", "*.example.com"]).check(host)
+    assert refused.value.kind is Kind.WRONG_HOST
 
 
 def test_every_key_is_compared_in_constant_time(monkeypatch):
@@ -65,7 +85,7 @@ def test_every_key_is_compared_in_constant_time(monkeypatch):
     compared = []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((len(a), len(b))) or real(a, b))
-    Keys({"alice": "sk-alice", "bob": "sk-bob", "carol": "sk-carol"}).identify("Bearer sk-alice")
+    Keys({"alice": "sk-alice", "bob": "sk-bob", "carol": "sk-carol"}).identify({"authorization": "Bearer sk-alice"})
     assert compared == [(32, 32)] * 3, "digests of one length, also after the match"
 
 

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crossrank import __version__
 from crossrank.serving.admin import add_admin_routes
-from crossrank.serving.dialects.choice import DIALECTS, OPEN_PATHS
+from crossrank.serving.bodies import describe_body
+from crossrank.serving.dialects.choice import DIALECTS, OPEN_PATHS, dialect_of_path
 from crossrank.serving.dialects.dialect import Dialect
-from crossrank.serving.dialects.openai import openai_error
 from crossrank.serving.middleware import DOCS_PATH, Surroundings
 from crossrank.serving.options import ServeOptions
 from crossrank.serving.playground import add_playground
-from crossrank.serving.problems import STATUSES, Problem
-from crossrank.serving.replies import json_response
+from crossrank.serving.problems import Kind, Problem
+from crossrank.serving.replies import json_response, openai_response
 from crossrank.serving.service import Service
 from crossrank.serving.status import add_status_routes
 
@@ -66,6 +66,7 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
     )
     app.state.service = service
     app.add_exception_handler(Problem, _answer_problem)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _answer_refusal)  # type: ignore[arg-type]
     # The first that fits is taken: those that are asked most come first.
     for path, dialect in OPEN_PATHS.items():
         _add_dialect(app, service, dialect, path, path)
@@ -81,8 +82,6 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
 def _middleware(service: Service) -> list[Middleware]:
     options = service.options
     layers = [Middleware(Surroundings, service=service)]
-    if options.allowed_hosts:
-        layers.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(options.allowed_hosts)))
     if options.cors_origins:
         layers.append(
             Middleware(
@@ -96,26 +95,22 @@ def _middleware(service: Service) -> list[Middleware]:
 
 
 def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: str, own_path: str) -> None:
-    app.add_api_route(
+    app.router.add_api_route(
         path,
         _endpoint(service, dialect, own_path),
         methods=["POST"],
+        route_class_override=_Direct,
         name=f"{dialect.name}: {own_path}",
         operation_id=re.sub(r"\W+", "_", path.strip("/")),
         tags=[dialect.name],
         summary=(type(dialect).__doc__ or "").splitlines()[0],
         response_model=None,
         responses={200: {"model": dialect.answer}},
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": dialect.request.model_json_schema()}},
-            }
-        },
+        openapi_extra=describe_body(dialect.request),
     )
 
 
-def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def endpoint(request: Request) -> Response:
         return json_response(await service.rerank(dialect, path, request))
 
@@ -123,7 +118,26 @@ def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Callable[[R
 
 
 async def _answer_problem(_: Request, problem: Problem) -> Response:
-    """Answer what went wrong outside the dialects, as OpenAI does."""
-    status = STATUSES[problem.kind]
-    headers = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
-    return Response(json.dumps(openai_error(problem, status)), status, headers, "application/json")
+    return openai_response(problem)
+
+
+async def _answer_refusal(request: Request, error: HTTPException) -> Response:
+    """Answer a path or a method that there is not, in the dialect of the path."""
+    path, method = request.url.path, request.method
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        problem = Problem(Kind.WRONG_METHOD, f"{path} takes {allowed}, not {method}")
+    else:
+        problem = Problem(Kind.NOT_FOUND, f"there is no {path} here: /docs says what there is")
+    dialect = dialect_of_path(path)
+    response = json_response(dialect.refuse(problem)) if dialect else openai_response(problem)
+    response.headers.update(error.headers or {})
+    return response
+
+
+class _Direct(APIRoute):
+    """A route that fastapi describes and does not stand in the way of: the endpoint reads the request by itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint."""
+        return self.endpoint

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from crossrank.serving.problems import Kind, Problem
 
 T = TypeVar("T")
+
+
+def describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI says of an endpoint that reads its body by itself."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def read_json(request: Request, *, max_bytes: int) -> object:
@@ -23,17 +30,24 @@ async def read_json(request: Request, *, max_bytes: int) -> object:
     body = await read_body(request, max_bytes=max_bytes)
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, or not UTF-8"
-        raise Problem(Kind.MALFORMED, f"invalid request: the body is no JSON: {reason}") from None
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as error:  # what is no JSON, and whole numbers of thousands of digits
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+    raise Problem(Kind.MALFORMED, f"invalid request: the body is no JSON: {reason}")
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Return the body.
 
     Raises:
-        Problem: If it is larger than allowed, or the client goes away while sending it.
+        Problem: If it is larger than allowed or compressed, or the client goes away while sending it.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Problem(Kind.ENCODED, f"the body comes with content-encoding {encoding!r}: send it as it is")
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
         raise _too_large(max_bytes)

@@ -68,6 +68,15 @@ class Timings:
     compute_s: float = 0.0
     total_s: float = 0.0
 
+    def in_milliseconds(self) -> dict[str, float]:
+        """Return the stages by their names, as answers and logs show them."""
+        return {
+            "tokenise": round(1000 * self.tokenise_s, 3),
+            "queue": round(1000 * self.queue_s, 3),
+            "compute": round(1000 * self.compute_s, 3),
+            "total": round(1000 * self.total_s, 3),
+        }
+
 
 @dataclass(frozen=True)
 class RerankResult:
@@ -110,7 +119,7 @@ class RerankResult:
     @property
     def truncated(self) -> list[int]:
         """The documents that lost text, by their position in the request."""
-        return [hit.index for hit in self.in_input_order if hit.truncated]
+        return sorted(hit.index for hit in self.hits if hit.truncated)
 
     def details(self) -> dict[str, Any]:
         """Return what a verbose answer says more than its dialect does."""
@@ -122,10 +131,5 @@ class RerankResult:
             "truncated": self.truncated,
             "spans": {str(hit.index): list(hit.span) for hit in self.in_input_order if hit.span},
             "warnings": list(self.warnings),
-            "milliseconds": {
-                "tokenise": round(1000 * self.timings.tokenise_s, 3),
-                "queue": round(1000 * self.timings.queue_s, 3),
-                "compute": round(1000 * self.timings.compute_s, 3),
-                "total": round(1000 * self.timings.total_s, 3),
-            },
+            "milliseconds": self.timings.in_milliseconds(),
         }

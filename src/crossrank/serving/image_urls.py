@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from crossrank.serving.options import ImageLimits
 from crossrank.serving.problems import Kind, Problem
+from crossrank.serving.security import matches_host
 
 if TYPE_CHECKING:
     import httpx
@@ -93,7 +94,7 @@ class ImageFetcher:
         """Return the address to connect to."""
         if url.scheme != "https" or url.port not in (None, _HTTPS_PORT) or url.userinfo:
             raise Problem(Kind.UNUSABLE, "must be at a plain https address")
-        if not any(_matches(url.host, pattern) for pattern in self._limits.hosts):
+        if not any(matches_host(url.host, pattern) for pattern in self._limits.hosts):
             raise Problem(Kind.UNUSABLE, "is on a host that is not listed here")
         addresses = await self._resolve(url.host)
         if not addresses:
@@ -130,11 +131,6 @@ def is_public(address: str) -> bool:
 def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     inside = ip in ipaddress.ip_network("64:ff9b::/96")
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if inside else None
-
-
-def _matches(host: str, pattern: str) -> bool:
-    host, pattern = host.lower().rstrip("."), pattern.lower()
-    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 async def _resolve_by_system(host: str) -> list[str]:

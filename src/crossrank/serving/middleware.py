@@ -9,6 +9,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossrank.serving.problems import Problem
+from crossrank.serving.replies import openai_response
 from crossrank.serving.request_log import REQUESTS, RequestRecord
 from crossrank.serving.service import Service
 
@@ -29,7 +31,7 @@ _DOCS_POLICY = (
 )
 DOCS_PATH = "/docs"
 # Asked every few seconds by machines; logged at debug.
-_PROBES = ("/health", "/v1/health/live", "/v1/health/ready", "/metrics", "/v1/metrics")
+_PROBES = ("/health", "/ping", "/v1/health/live", "/v1/health/ready", "/metrics", "/v1/metrics")
 
 
 class Surroundings:
@@ -50,7 +52,8 @@ class Surroundings:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         record = RequestRecord(request_id, scope["method"], scope["path"])
         scope.setdefault("state", {})["record"] = record
@@ -60,16 +63,20 @@ class Surroundings:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                answered = MutableHeaders(scope=message)
+                answered["x-request-id"] = request_id
                 for name, value in _SAFE_HEADERS.items():
-                    headers.setdefault(name, _DOCS_POLICY if _is_docs(scope, name) else value)
+                    answered.setdefault(name, _DOCS_POLICY if _is_docs(scope, name) else value)
             await send(message)
 
         try:
+            self._service.hosts.check(headers.get("host", ""))
             await self._app(scope, receive, send_with_headers)
+        except Problem as problem:
+            record.problem = problem.kind
+            await openai_response(problem)(scope, receive, send_with_headers)
         finally:
-            self._report(record, status, time.monotonic() - began, Headers(scope=scope))
+            self._report(record, status, time.monotonic() - began, headers)
 
     def _report(self, record: RequestRecord, status: int, seconds: float, headers: Headers) -> None:
         fields = record.fields(status=status, seconds=seconds, content=self._service.options.log_content)

@@ -20,7 +20,7 @@ from crossrank.serving.service import Service
 
 def add_playground(app: FastAPI, service: Service) -> None:
     """Add the page, which needs no key and asks for the user's own, and what it needs beside the dialects."""
-    app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
 
     async def pdf(request: Request) -> Response:
         """Return the text of each page of a PDF."""

@@ -16,8 +16,11 @@ class Kind(StrEnum):
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    WRONG_METHOD = "wrong_method"
+    WRONG_HOST = "wrong_host"  # a name of this machine that it does not answer to
     UNKNOWN_MODEL = "unknown_model"
     CONFLICT = "conflict"
+    ENCODED = "encoded"  # a compressed body
     BODY_TOO_LARGE = "body_too_large"
     TOO_MANY_DOCUMENTS = "too_many_documents"
     OVERLOADED = "overloaded"  # the queue is full
@@ -36,6 +39,9 @@ STATUSES = {
     Kind.UNAUTHORIZED: 401,
     Kind.FORBIDDEN: 403,
     Kind.NOT_FOUND: 404,
+    Kind.WRONG_METHOD: 405,
+    Kind.WRONG_HOST: 400,
+    Kind.ENCODED: 415,
     Kind.UNKNOWN_MODEL: 404,
     Kind.CONFLICT: 409,
     Kind.BODY_TOO_LARGE: 413,

@@ -55,9 +55,8 @@ class RequestRecord:
             fields["query"] = self.request.query
             fields["texts"] = [document.text for document in self.request.documents]
         if self.result:
-            details = self.result.details()
             fields |= {"model": self.result.model, "tokens": self.result.num_tokens}
-            fields |= {"truncated": len(self.result.truncated), "stages": details["milliseconds"]}
+            fields |= {"truncated": len(self.result.truncated), "stages": self.result.timings.in_milliseconds()}
         return {name: value for name, value in fields.items() if value is not None}
 
 

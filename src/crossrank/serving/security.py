@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,21 +75,50 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def identify(self, authorization: str | None) -> str:
-        """Return the caller's name for the value of the header `Authorization: Bearer KEY`.
+    def identify(self, headers: Mapping[str, str]) -> str:
+        """Return the caller's name for the header `Authorization: Bearer KEY`, else for `X-Api-Key` or `Api-Key: KEY`.
 
         Raises:
             Problem: If there are keys and this is none of them.
         """
         if not self._digests:
             return ANONYMOUS
-        scheme, _, key = (authorization or "").strip().partition(" ")
-        given = _digest(key.strip() if scheme.lower() == "bearer" else "")
+        given = _digest(_given_key(headers))
         # Every key is compared, also after a match.
         found = [name for name, digest in self._digests.items() if hmac.compare_digest(digest, given)]
         if not found:
             raise Problem(Kind.UNAUTHORIZED, "missing or invalid API key: send the header 'Authorization: Bearer KEY'")
         return found[0]
+
+
+class Hosts:
+    """The names of this machine that requests may be for: a web page cannot call it under another one.
+
+    Args:
+        names: As in `localhost`, `[::1]` or `*.example.com`; any name if empty.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def check(self, host: str) -> None:
+        """Check the header `Host`.
+
+        Raises:
+            Problem: If it holds another name.
+        """
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if self._names and not any(matches_host(name, pattern) for pattern in self._names):
+            raise Problem(
+                Kind.WRONG_HOST,
+                f"this server answers to {', '.join(self._names)}, not to {name!r}: --allowed-host adds a name",
+            )
+
+
+def matches_host(host: str, pattern: str) -> bool:
+    """Whether a host is the one of a pattern, or below it where that begins with `*.`."""
+    host, pattern = host.lower().rstrip("."), pattern.lower()
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 class CallerLimits:
@@ -156,6 +185,13 @@ def _lines(file: Path | None) -> list[str]:
         return file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", path=file) from None
+
+
+def _given_key(headers: Mapping[str, str]) -> str:
+    scheme, _, key = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and key:
+        return key.strip()
+    return headers.get("x-api-key") or headers.get("api-key") or ""
 
 
 def _digest(key: str) -> bytes:

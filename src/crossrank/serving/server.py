@@ -18,6 +18,7 @@ from crossrank.serving.request_log import log_config
 from crossrank.serving.service import Service
 
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 75
 _log = logging.getLogger("crossrank.serving")
 
 
@@ -106,6 +107,8 @@ def serve(options: ServeOptions, process: ProcessOptions, listening: socket.sock
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=1,
+            # Longer than what balancers keep an idle connection for: they would send a request into one that closes.
+            timeout_keep_alive=_KEEP_ALIVE_S,
         ),
         service,
         timeout_s=process.drain_timeout_s,

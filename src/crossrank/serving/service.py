@@ -24,7 +24,7 @@ from crossrank.serving.options import ServeOptions
 from crossrank.serving.problems import Kind, Problem
 from crossrank.serving.request_log import RequestRecord
 from crossrank.serving.runtime import State
-from crossrank.serving.security import CallerLimits, Keys
+from crossrank.serving.security import CallerLimits, Hosts, Keys
 from crossrank.serving.tracing import Tracer
 
 _log = logging.getLogger("crossrank.serving")
@@ -40,6 +40,7 @@ class Service:
         options: What it was told.
         metrics: What it counts.
         models: What it serves.
+        hosts: The names that it answers to.
         is_draining: Whether it answers what it has and takes nothing new.
         num_running: Rerank requests that are not answered yet.
     """
@@ -53,6 +54,7 @@ class Service:
         self.num_running = 0
         self._keys = Keys(options.api_keys)
         self._admin_keys = Keys({"admin": options.admin_key} if options.admin_key else {})
+        self.hosts = Hosts(options.allowed_hosts)
         self._limits = CallerLimits(options.requests_per_minute, options.concurrent_requests)
         self._fetcher = fetcher or ImageFetcher(options.images)
 
@@ -62,7 +64,7 @@ class Service:
         Raises:
             Problem: If the request has no valid key where one is needed.
         """
-        return self._keys.identify(request.headers.get("authorization"))
+        return self._keys.identify(request.headers)
 
     @contextmanager
     def caller(self, request: Request) -> Iterator[None]:
@@ -82,7 +84,7 @@ class Service:
         """
         if not self._admin_keys:
             raise Problem(Kind.FORBIDDEN, "no admin key is set: models cannot be loaded or unloaded here")
-        self._admin_keys.identify(request.headers.get("authorization"))
+        self._admin_keys.identify(request.headers)
         if self.options.workers > 1:
             raise Problem(
                 Kind.CONFLICT, "with several workers a model would be loaded into one of them: restart instead"

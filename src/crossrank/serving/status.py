@@ -48,6 +48,8 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     for prefix in ("", "/tei", "/vllm", "/infinity", "/llamacpp"):
         _get(app, f"{prefix}/health", health, "health")
+    for prefix in ("", "/tei"):
+        _get(app, f"{prefix}/ping", health, "health")
     for prefix in ("", "/nim"):
         _get(app, f"{prefix}/v1/health/live", live, "health")
         _get(app, f"{prefix}/v1/health/ready", ready, "health")
@@ -118,6 +120,8 @@ def _add_metrics(app: FastAPI, service: Service) -> None:
 
 def _get(app: FastAPI, path: str, endpoint: Any, tag: str) -> None:
     app.add_api_route(path, endpoint, methods=["GET"], tags=[tag], operation_id=path.strip("/").replace("/", "_"))
+    # What looks whether a server is there often asks for the head alone.
+    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _health(problem: Problem | None, body: dict[str, Any]) -> Response:

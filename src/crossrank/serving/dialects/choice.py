@@ -39,10 +39,10 @@ DIALECTS: tuple[Dialect[Any], ...] = (
 
 # Paths without a prefix, and the dialect that is spoken there; `choose` looks closer at the shared ones.
 OPEN_PATHS: dict[str, Dialect[Any]] = {
-    **dict.fromkeys(NIM.paths, NIM),
-    "/v2/rerank": COHERE_V2,
     "/v1/rerank": SHARED,
+    "/v2/rerank": COHERE_V2,
     "/rerank": SHARED,
+    **dict.fromkeys(NIM.paths, NIM),
     "/reranking": LLAMACPP,
     "/v1/reranking": LLAMACPP,
     "/score": VLLM_SCORE,
@@ -78,6 +78,12 @@ def choose(dialect: Dialect[Any], path: str, headers: Mapping[str, str], body: o
     if "x-voyage-client-user-agent" in headers or "top_k" in keys:
         return VOYAGE
     return _choose_by_shape(path, keys, body)
+
+
+def dialect_of_path(path: str) -> Dialect[Any] | None:
+    """Return the dialect that a path is of, also where nothing is behind it; None if it is of no single one."""
+    name = path.split("/")[1]
+    return OPEN_PATHS.get(path) or next((dialect for dialect in DIALECTS if dialect.name == name), None)
 
 
 def _choose_by_shape(path: str, keys: set[str], body: object) -> Dialect[Any]:

@@ -31,6 +31,16 @@ Count = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none_if_z
 Flag = Annotated[bool, BeforeValidator(_off_if_null)]
 
 
+# What pydantic calls the forms of a field that may have several, and what they are to a client.
+_FORMS = {
+    "str": "give a string",
+    "dict[str,any]": "give an object",
+    "list[union[str,dict[str,any]]]": "give a list",
+}
+# Half of what the strictest clients take as a line.
+_HEADER_LENGTH = 4096
+
+
 class Wishes(BaseModel):
     """The keys of crossrank that every dialect takes beside its own."""
 
@@ -90,6 +100,8 @@ class Dialect(ABC, Generic[RequestT]):
         Raises:
             Problem: If it is not of the dialect's shape, or has no query or no documents.
         """
+        if not isinstance(body, dict):
+            raise Problem(Kind.MALFORMED, "invalid request: the body must be a JSON object")
         try:
             parsed = self.request.model_validate(body)
         except ValidationError as error:
@@ -110,13 +122,15 @@ class Dialect(ABC, Generic[RequestT]):
         if request.verbose and isinstance(body, dict):
             body["details"] = result.details()
         elif request.verbose:
-            headers["x-details"] = json.dumps(result.details())
+            headers["x-details"] = _in_a_header(result.details())
         return Reply(200, body, headers)
 
     def refuse(self, problem: Problem) -> Reply:
         """Return an error."""
         status = self.statuses.get(problem.kind, STATUSES[problem.kind])
         headers = self.to_error_headers(problem)
+        if problem.kind is Kind.UNAUTHORIZED:
+            headers["www-authenticate"] = "Bearer"
         if problem.retry_after_s is not None:
             headers["retry-after"] = str(problem.retry_after_s)
         return Reply(status, self.to_error(problem, status), headers)
@@ -147,6 +161,20 @@ def echo(document: Document) -> dict[str, Any]:
 
 def _sentence(errors: list[Any]) -> str:
     """Return the first few errors of pydantic in a line, without the values that the client sent."""
-    parts = [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:3]]
-    more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
+    wanted: dict[str, list[str]] = {}
+    for error in errors:
+        place, message = error["loc"], error["msg"]
+        if place[-1] in _FORMS:  # one of the forms that this field may have
+            place, message = place[:-1], _FORMS[place[-1]]
+        wanted.setdefault(".".join(map(str, place)), []).append(message)
+    parts = [f"{place}: {' or '.join(messages)}" for place, messages in list(wanted.items())[:3]]
+    more = f" (and {len(wanted) - 3} more)" if len(wanted) > 3 else ""
     return "; ".join(parts) + more
+
+
+def _in_a_header(details: dict[str, Any]) -> str:
+    """Return details as JSON; without the lists of documents where clients would refuse a header of that length."""
+    text = json.dumps(details)
+    if len(text) <= _HEADER_LENGTH:
+        return text
+    return json.dumps(details | {"truncated": len(details["truncated"]), "spans": None})

@@ -84,10 +84,7 @@ class Infinity(Dialect[InfinityRequest]):
         """Return the body of an error."""
         if problem.kind is Kind.UNAUTHORIZED:
             return {"detail": "Unauthorized"}
-        if problem.errors:
-            return {"detail": problem.errors}
+        if status == 422:
+            errors = problem.errors or [{"type": problem.kind.value, "loc": [], "msg": problem.message}]
+            return {"detail": [error | {"loc": ["body", *error["loc"]]} for error in errors]}
         return {"error": {"message": problem.message, "type": None, "param": None, "code": status}}
-
-    def to_error_headers(self, problem: Problem) -> dict[str, str]:
-        """Return the header that names the kind of key."""
-        return {"www-authenticate": "Bearer"} if problem.kind is Kind.UNAUTHORIZED else {}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from crossrank.serving.problems import STATUSES, Problem
+from crossrank.serving.problems import Problem
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -37,8 +37,3 @@ def openai_error(problem: Problem, status: int) -> dict[str, Any]:
     default = "invalid_request_error" if status < 500 else "server_error"
     kind = _TYPES.get(status, default)
     return {"error": {"message": problem.message, "type": kind, "param": None, "code": problem.kind.value}}
-
-
-def openai_status(problem: Problem) -> int:
-    """Return the status of an error."""
-    return STATUSES[problem.kind]
