@@ -1,7 +1,8 @@
 """An open-loop load generator: requests leave when the clock says so, whether or not the server keeps up.
 
-Latency counts from the planned moment, so a slow server cannot hide behind a slow client. HTTP/1.1 on plain asyncio
-streams: a full client library would take the cores that the server is measured on.
+Latency counts from the planned moment, so a slow server cannot hide behind a slow client. `saturate` is the closed loop
+beside it, for the most that a server can do. HTTP/1.1 on plain asyncio streams: a full client library would take the
+cores that the server is measured on.
 """
 
 from __future__ import annotations
@@ -90,3 +91,20 @@ async def drive(
     load.seconds = time.perf_counter() - began
     connections.close()
     return load
+
+
+async def saturate(port: int, path: str, bodies: list[bytes], *, clients: int, seconds: float) -> float:
+    """Return the answers a second that so many clients get which send the next request when they have an answer."""
+    connections = Connections(port)
+    began = time.perf_counter()
+    answered = 0
+
+    async def ask(number: int) -> None:
+        nonlocal answered
+        rng = random.Random(number)
+        while time.perf_counter() < began + seconds:
+            answered += await connections.post(path, rng.choice(bodies)) == 200
+
+    await asyncio.gather(*map(ask, range(clients)))
+    connections.close()
+    return answered / (time.perf_counter() - began)

@@ -2,8 +2,9 @@
 
     python benchmarks/serve.py --json figures.json
 
-Two servers of the same model run side by side, and each rate is driven at both in turns; the one that waits takes no
-core. Overload then sends three times the rate that the server was measured to hold.
+Two servers of the same model run side by side; the one that waits takes no core. What each can do at most is measured
+first, then both are driven at the same shares of that in turns. Overload then sends three times of it. The figures to
+quote come last, as Markdown; all of them take about 5 minutes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from open_loop import Load, drive
+from open_loop import Load, drive, saturate
 from workload import STOP_WORDS, make
 
 Rows = dict[str, list[dict[str, Any]]]
 
 PATH = "/v1/rerank"
+# Of the most that a server can do: sparse where it is idle, dense where the wait begins to grow.
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15)
+CLIENTS = 64
 CONTENDERS = {"continuous": [], "one at a time": ["--max-batch-requests", "1"]}
 REQUESTS = {
     "short": "1 query of 5 words, 3 documents of 8 to 16 words",
@@ -93,21 +97,19 @@ def figures(load: Load) -> dict[str, Any]:
     }
 
 
-def sweep(servers: dict[str, Server], bodies: list[bytes], options: argparse.Namespace) -> Rows:
-    """Drive growing rates at every server in turns until all are too slow; of the rounds the median by p95 counts."""
-    rows: Rows = {name: [] for name in servers}
-    rate = options.first_rate
-    while any(not found or is_held(found[-1], max(options.p95)) for found in rows.values()):
-        loads: dict[str, list[Load]] = {name: [] for name in servers}
-        for turn in range(options.rounds):
+def sweep(servers: dict[str, Server], bodies: list[bytes], capacities: dict[str, float], options: Any) -> Rows:
+    """Drive every server at shares of its capacity, in turns; of the rounds the median by p95 counts."""
+    loads: dict[tuple[str, float], list[Load]] = {}
+    for turn in range(options.rounds):
+        for share in SHARES:
             for name, server in servers.items():
+                rate = share * capacities[name]
                 run = drive(server.port, PATH, bodies, rate=rate, seconds=options.seconds, seed=turn)
-                loads[name].append(asyncio.run(run))
-        for name, rounds in loads.items():
-            middle = sorted(rounds, key=lambda load: load.percentile(0.95))[len(rounds) // 2]
-            rows[name].append(figures(middle))
-            print(f"{name:14} {row_text(rows[name][-1])}", flush=True)
-        rate *= options.growth
+                loads.setdefault((name, share), []).append(asyncio.run(run))
+                print(f"{name:14} {row_text(figures(loads[name, share][-1]))}", flush=True)
+    rows: Rows = {name: [] for name in servers}
+    for (name, _), rounds in loads.items():
+        rows[name].append(figures(sorted(rounds, key=lambda load: load.percentile(0.95))[len(rounds) // 2]))
     return rows
 
 
@@ -179,14 +181,47 @@ def overload(
     }
 
 
+def quotable(report: dict[str, Any]) -> str:
+    """Return the figures as the Markdown of docs/log.md."""
+    lines = [
+        f"{report['requests']}; {report['cores']} cores, load average {report['load_average_before']} before; at most "
+        + ", ".join(f"{name} {rate:.0f} requests/s" for name, rate in report["capacities"].items()),
+        "",
+        "| server | requests/s sent | answered/s | p50 / p95 / p99 ms | rejected | failed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, rows in report["rates"].items():
+        lines += [
+            f"| {name} | {row['rate']:.0f} | {row['throughput']:.0f} | {row['p50']:.0f} / {row['p95']:.0f} / "
+            f"{row['p99']:.0f} | {row['rejected']} | {row['failed']} |"
+            for row in rows
+        ]
+    lines += ["", "| p95 at most, ms | continuous | one at a time | ratio |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {found['p95']:g} | {found['continuous']:.0f} | {found['one at a time']:.0f} | {found['ratio']:.2f} |"
+        for found in report["throughput_at_equal_p95"]
+    ]
+    heavy = report["overload"]
+    within, failed = 100 * heavy["accepted_within_deadline"], heavy["failed"] - heavy["timed_out"]
+    lines += [
+        "",
+        f"Overload, {heavy['rate']:.0f} requests/s with a deadline of {heavy['deadline_s']:g} s: "
+        f"{heavy['throughput']:.0f} answered a second, p50 / p95 / p99 {heavy['p50']:.0f} / {heavy['p95']:.0f} / "
+        f"{heavy['p99']:.0f} ms, {within:.1f} % of them within the deadline, {heavy['timed_out']} timed out, {failed} "
+        f"failed; {heavy['rejected']} of {heavy['sent']} got 429, p50 / p99 {heavy['rejection_p50']:.0f} / "
+        f"{heavy['rejection_p99']:.0f} ms; resident {heavy['resident_megabytes_before']} MB before, at most "
+        f"{heavy['resident_megabytes_first_half']} in the first half and "
+        f"{heavy['resident_megabytes_second_half']} in the second.",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", choices=REQUESTS, default="short")
-    parser.add_argument("--first-rate", type=float, default=20.0)
-    parser.add_argument("--growth", type=float, default=1.25, help="from one rate to the next")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one rate at one server")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of one rate at one server")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--p95", type=float, nargs="+", default=[100, 200, 400, 800], help="milliseconds to compare at")
+    parser.add_argument("--p95", type=float, nargs="+", default=[50, 100, 200, 400], help="milliseconds to compare at")
     parser.add_argument("--overload-seconds", type=float, default=20.0)
     parser.add_argument("--deadline", type=float, default=2.0, help="seconds, of the requests of the overload")
     parser.add_argument("--model", default="crossrank-mini-en-v1")
@@ -194,39 +229,35 @@ def main() -> None:
     options = parser.parse_args()
 
     bodies = make_bodies(options.requests)
+    report: dict[str, Any] = {
+        "requests": REQUESTS[options.requests],
+        "cores": os.cpu_count(),
+        "load_average_before": round(os.getloadavg()[0], 1),
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+    }
     servers = {name: Server("--model", options.model, *extra) for name, extra in CONTENDERS.items()}
     try:
-        for server in servers.values():
-            asyncio.run(drive(server.port, PATH, bodies, rate=options.first_rate, seconds=2, seed=0))
-        rows = sweep(servers, bodies, options)
-        held = compare(rows, options.p95)
-        for found in held:
-            print("throughput at equal p95:", found, flush=True)
-        fastest = max(row["throughput"] for row in rows["continuous"])
-        # More than it can do, with nobody in a hurry: what comes out is what it can do.
-        flood = drive(servers["continuous"].port, PATH, bodies, rate=3 * fastest, seconds=4, seed=3)
-        capacity = asyncio.run(flood).throughput
-        print(f"capacity {capacity:.1f} requests/s", flush=True)
-        heavy = overload(
+        capacities: dict[str, float] = {}
+        for name, server in servers.items():
+            asyncio.run(saturate(server.port, PATH, bodies, clients=CLIENTS, seconds=2))  # the shapes become known
+            flood = saturate(server.port, PATH, bodies, clients=CLIENTS, seconds=options.seconds)
+            capacities[name] = round(asyncio.run(flood), 1)
+            print(f"{name:14} at most {capacities[name]} requests/s", flush=True)
+        report["capacities"] = capacities
+        report["rates"] = sweep(servers, bodies, capacities, options)
+        report["throughput_at_equal_p95"] = compare(report["rates"], options.p95)
+        report["overload"] = overload(
             servers["continuous"],
             bodies,
-            capacity=capacity,
+            capacity=capacities["continuous"],
             seconds=options.overload_seconds,
             deadline_s=options.deadline,
         )
-        print("overload at 3x:", json.dumps(heavy, indent=1))
     finally:
         for server in servers.values():
             server.stop()
+    print(f"\n{quotable(report)}")
     if options.json:
-        report = {
-            "requests": REQUESTS[options.requests],
-            "cores": os.cpu_count(),
-            "time": time.strftime("%Y-%m-%d %H:%M"),
-            "rates": rows,
-            "throughput_at_equal_p95": held,
-            "overload": heavy,
-        }
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

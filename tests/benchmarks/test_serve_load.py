@@ -67,3 +67,46 @@ def test_latency_counts_from_the_planned_moment(modules):
 def test_requests_are_the_same_every_time(modules):
     _, serve = modules
     assert serve.make_bodies("short", 5) == serve.make_bodies("short", 5)
+
+
+def test_what_a_server_can_do_at_most_is_found_by_clients_that_wait(modules):
+    open_loop, _ = modules
+
+    async def measure():
+        busy = asyncio.Lock()
+
+        async def answer(reader, writer):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(2)
+                async with busy:
+                    await asyncio.sleep(0.02)  # 50 a second at most, whoever asks
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        rate = await open_loop.saturate(server.sockets[0].getsockname()[1], "/", [b"{}"], clients=4, seconds=0.5)
+        server.close()
+        return rate
+
+    assert 10 < asyncio.run(measure()) <= 50
+
+
+def test_the_figures_to_quote_have_every_rate_and_limit(modules):
+    _, serve = modules
+    rates = {
+        name: [row(10 * n, 20 * n) | {"rate": 10 * n, "p50": n, "p99": 30 * n} for n in (1, 2)]
+        for name in serve.CONTENDERS
+    }
+    heavy = rates["continuous"][0] | {
+        "sent": 60, "rejected": 40, "failed": 3, "timed_out": 1, "deadline_s": 2.0, "accepted_within_deadline": 0.995,
+        "rejection_p50": 1.0, "rejection_p99": 9.0, "resident_megabytes_before": 300,
+        "resident_megabytes_first_half": 301, "resident_megabytes_second_half": 302,
+    }  # fmt: skip
+    text = serve.quotable({
+        "requests": "short ones", "cores": 2, "load_average_before": 0.1, "capacities": {"continuous": 20.0},
+        "rates": rates, "throughput_at_equal_p95": [{"p95": 50, "continuous": 20, "one at a time": 10, "ratio": 2.0}],
+        "overload": heavy,
+    })  # fmt: skip
+    for name in serve.CONTENDERS:
+        assert f"| {name} | 10 | 10 | 1 / 20 / 30 | 0 | 0 |" in text and f"| {name} | 20 | 20 | 2 / 40 / 60 |" in text
+    assert "| 50 | 20 | 10 | 2.00 |" in text
+    assert "99.5 % of them within the deadline, 1 timed out, 2 failed; 40 of 60 got 429" in text

@@ -113,6 +113,8 @@ def best_windows(
         truncated: Whether each pair lost tokens, bool `(P,)`.
         windows: What the pairs are.
     """
+    if not any(windows.spans):  # each pair is a document
+        return ScoredDocuments(logits, truncated, windows.spans)
     owners = windows.owners
     # Sorted by document, then score, then position: the first of each document is its best window.
     order = np.lexsort((np.arange(len(owners)), -scores, owners))

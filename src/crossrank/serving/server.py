@@ -93,6 +93,8 @@ def serve(options: ServeOptions, process: ProcessOptions, listening: socket.sock
     """
     config = log_config(process.log_level, content=options.log_content)
     logging.config.dictConfig(config)
+    # The tokenisers of several requests stand side by side; threads of their own would only get in each other's way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     service = Service(options)
     for spec in options.models:
         runtime = service.models.load(spec)
