@@ -43,6 +43,31 @@ def test_few_pairs_are_spread_over_all_streams():
     assert abs(first_stream - second_stream) <= 260
 
 
+def tokens_of(lengths, batches):
+    return [int(lengths[batch].sum()) for batch in batches]
+
+
+def test_every_stream_gets_as_few_batches_of_equal_work_as_keep_the_budget():
+    for count, sizes in [(16, [800, 800]), (20, [1000, 1000]), (22, [600, 500, 600, 500]), (60, [1000] * 6)]:
+        lengths = np.full(count, 100)
+        assert tokens_of(lengths, plan_batches(lengths, budget_tokens=1024, num_streams=2)) == sizes
+    short = np.full(60, 25)
+    assert tokens_of(short, plan_batches(short, budget_tokens=1024, num_streams=4)) == [375] * 4
+
+
+def test_little_work_is_not_torn_apart():
+    for num_tokens, sizes in [(75, [75]), (150, [150]), (300, [150, 150]), (500, [175, 150, 175])]:
+        lengths = np.full(num_tokens // 25, 25)
+        assert tokens_of(lengths, plan_batches(lengths, budget_tokens=1024, num_streams=8)) == sizes
+
+
+def test_padding_does_not_leave_one_batch_over():
+    lengths = np.array([30] * 5 + [20] * 90)  # 1950 tokens, but no 1024 places for half of them
+    batches = plan_batches(lengths, budget_tokens=1024, num_streams=2)
+    assert len(batches) == 4
+    assert max(tokens_of(lengths, batches)) - min(tokens_of(lengths, batches)) <= 30
+
+
 def test_nothing_to_plan():
     assert plan_batches(np.array([], np.int64), budget_tokens=1024, num_streams=2) == []
 

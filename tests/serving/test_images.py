@@ -113,9 +113,10 @@ def test_a_model_that_reads_images_gets_them_and_a_model_of_texts_says_that_it_c
         "/v1/rerank": ("documents", {"query": "red"}, 422),
     }
     for path, (key, rest, status) in bodies.items():
-        answer = server.post(path, rest | {key: [good, alone]})
-        assert answer.status_code == status
-        assert "document 1 is an image without text" in answer.text, "the text model's own words"
+        for image in (alone, data_url(picture())):
+            answer = server.post(path, rest | {key: [good, image]})
+            assert answer.status_code == status, "also where it comes as a string: its letters are no text to rank"
+            assert "document 1 is an image without text" in answer.text, "the text model's own words"
         assert server.post(path, rest | {key: [good]}).status_code == 200
 
     seen = []

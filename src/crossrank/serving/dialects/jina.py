@@ -97,13 +97,15 @@ def text_query(query: str | Mapping[str, Any]) -> str:
 def text_or_image_document(value: str | Mapping[str, Any], index: int) -> Document:
     """Return a document that came as a string or as an object with `text`, `image` or both, one of them often empty.
 
-    The image stays as the client wrote it; `images.resolve_images` reads it.
+    The image stays as the client wrote it; `images.resolve_images` reads it. A bare data URL is one, too: as a text it
+    would get a score that looks like any other.
 
     Raises:
         Problem: If an object has neither.
     """
     if isinstance(value, str):
-        return Document(value)
+        is_image = value[:11].lower() == "data:image/"
+        return Document("", metadata={"image": value}, image=value) if is_image else Document(value)
     text, image = value.get("text"), value.get("image")
     if not isinstance(text, str | None) or not isinstance(image, str | None) or (text is None and not image):
         raise Problem(
