@@ -6,6 +6,7 @@ Shape letters: `P` pairs, `B` pairs of one batch, `L` labels.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -114,8 +115,9 @@ class OpenVINOEngine:
         batches = self.plan(encoded.lengths)
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
         # One batch is computed where it is asked for: two changes of thread would be a good part of its time.
-        compute = map if len(batches) == 1 else self._threads.map
-        for rows, logits_BL in zip(batches, compute(lambda rows: self._compute(encoded, rows), batches), strict=True):
+        compute = partial(self._compute, encoded)
+        computed = self._threads.map(compute, batches) if len(batches) > 1 else map(compute, batches)
+        for rows, logits_BL in zip(batches, computed, strict=True):
             logits_PL[rows] = logits_BL
         return logits_PL
 
