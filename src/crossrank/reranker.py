@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,6 @@ from crossrank.inference.scoring import ScoredPairs, check_finite, score_encoded
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
 from crossrank.models.settings import Fusion
-from crossrank.models.visual_families import with_max_tiles
 from crossrank.retrieval.fusion import fuse
 from crossrank.types import Document, DocumentLike, Ranking, Scores, check_query
 
@@ -114,10 +112,14 @@ class Reranker:
             MissingExtra: If the checkpoint needs a package that is not installed.
         """
         checkpoint = open_checkpoint(
-            model, revision=revision, max_length=max_length, label=label, family=family, cutoff_layer=cutoff_layer
+            model,
+            revision=revision,
+            max_length=max_length,
+            label=label,
+            family=family,
+            cutoff_layer=cutoff_layer,
+            max_input_tiles=max_input_tiles,
         )
-        if max_input_tiles is not None:
-            checkpoint = replace(checkpoint, visual=with_max_tiles(checkpoint.visual, max_input_tiles, checkpoint.name))
         if checkpoint.non_commercial:
             logger.warning("%s: the licence %s forbids commercial use", checkpoint.name, checkpoint.licence)
         encoder = load_encoder(checkpoint)

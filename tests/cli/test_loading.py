@@ -27,7 +27,7 @@ def test_the_options_arrive_as_one_value():
     assert seen == [("text", LoadOptions("org/model", backend=Backend.torch, label="2", family="qwen"), 3)]
     assert seen[0][1].arguments() == {
         "revision": None, "backend": "torch", "device": "auto", "dtype": "auto", "max_length": None,
-        "num_threads": None, "label": 2, "family": "qwen",
+        "num_threads": None, "label": 2, "family": "qwen", "max_input_tiles": None,
     }  # fmt: skip
 
 

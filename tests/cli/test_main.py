@@ -25,8 +25,9 @@ def test_the_flags_of_rerank(crossrank):
     text = crossrank("rerank", "--help", env={"COLUMNS": "200"}).stdout
     assert sorted(set(re.findall(r"│ (--[a-z-]+)", text))) == [
         "--backend", "--base-url", "--corpus", "--device", "--dtype", "--family", "--fuse", "--help",
-        "--html", "--instruction", "--json", "--jsonl", "--keep", "--label", "--llm-method", "--max-length",
-        "--modality", "--model", "--num-threads", "--on-overflow", "--output", "--price", "--queries", "--restart",
+        "--html", "--instruction", "--json", "--jsonl", "--keep", "--label", "--llm-method", "--max-input-tiles",
+        "--max-length", "--modality", "--model", "--num-threads", "--on-overflow", "--output", "--price",
+        "--queries", "--restart",
         "--revision", "--run", "--score-type", "--skip-bad", "--text-column", "--then", "--top-k",
     ]  # fmt: skip
 

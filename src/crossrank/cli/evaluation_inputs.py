@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from crossrank.cli.exits import INTERRUPTED
-from crossrank.cli.info import describe
+from crossrank.cli.info import describe, images_of
 from crossrank.cli.loading import LoadOptions
 from crossrank.cli.options import OnOverflow
 from crossrank.cli.rerank_run import fingerprint_files
@@ -327,6 +327,7 @@ def _contestant(
         "label": loading.label,
         "family": checkpoint.family.name,
         "on_overflow": on_overflow.value,
+        **({"images": images_of(checkpoint)} if checkpoint.visual else {}),
     }
     # Of crossrank.json only what a raw score depends on: a new calibration or fusion leaves the scores as they are.
     files = fingerprint_files(

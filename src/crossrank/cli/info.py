@@ -74,7 +74,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": _weights(checkpoint),
         "labels": [str(labels.get(str(i), f"LABEL_{i}")) for i in range(checkpoint.num_labels)],
         "max_length": checkpoint.max_length,
-        "images": _images(checkpoint),
+        "images": images_of(checkpoint),
         "prompt": settings["prompt"],
         "template": _template(checkpoint),
         "pooling": pooling,
@@ -104,7 +104,7 @@ def _head(checkpoint: Checkpoint) -> tuple[str | None, float]:
     return pooling, temperature * settings.temperature
 
 
-def _images(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def images_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """Say how images are read, where they are."""
     visual = checkpoint.visual
     if visual is None:

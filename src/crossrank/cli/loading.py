@@ -50,6 +50,10 @@ DtypeOption = Annotated[Dtype, typer.Option(help="Precision of the arithmetic.",
 MaxLengthOption = Annotated[
     int | None, typer.Option(min=1, help="Most tokens of a pair, below the model's limit.", rich_help_panel=_PANEL)
 ]
+MaxInputTilesOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most tiles of an image, for models that cut images into tiles.", rich_help_panel=_PANEL),
+]
 NumThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; all if left out.", rich_help_panel=_PANEL)
 ]
@@ -78,6 +82,7 @@ class LoadOptions:
     num_threads: NumThreadsOption = None
     label: LabelOption = None
     family: FamilyOption = None
+    max_input_tiles: MaxInputTilesOption = None
 
     def open(self) -> Checkpoint:
         """Open the checkpoint; its weights are not loaded.
@@ -93,6 +98,7 @@ class LoadOptions:
             max_length=self.max_length,
             label=self._label_or_index(),
             family=self.family,
+            max_input_tiles=self.max_input_tiles,
         )
 
     def load(self) -> Reranker:
@@ -116,6 +122,7 @@ class LoadOptions:
             "num_threads": self.num_threads,
             "label": self._label_or_index(),
             "family": self.family,
+            "max_input_tiles": self.max_input_tiles,
         }
 
     def _label_or_index(self) -> int | str | None:

@@ -12,7 +12,7 @@ from crossrank.evaluation.pages import html_page, html_plot, html_table, markdow
 from crossrank.evaluation.plots import scatter
 from crossrank.evaluation.results import installed_versions
 from crossrank.evaluation.store import write_text
-from crossrank.evaluation.tables import NOTHING, Table
+from crossrank.evaluation.tables import NOTHING, Table, rate
 
 TITLE = "Quality beside cost"
 RANDOM_WEIGHTS = "random weights: latency only"
@@ -66,7 +66,7 @@ def bench_table(rows: Sequence[BenchRow], *, dataset: str | None) -> Table:
                 NOTHING if row.parameters is None else f"{row.parameters / 1e6:.1f}M",
                 f"{row.latency.p50_ms:.1f}",
                 f"{row.latency.p95_ms:.1f}",
-                f"{row.latency.pairs_per_second:.0f}",
+                rate(row.latency.pairs_per_second),
                 f"{row.load_seconds:.1f}",
                 f"{row.peak_memory_bytes / 1e6:.0f}",
                 *((_quality(row),) if dataset else ()),

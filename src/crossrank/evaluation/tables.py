@@ -55,10 +55,12 @@ def _note(cells: Sequence[Cell]) -> str:
         sampled = f"A sample of {len(cells[0].queries)} of {cells[0].num_queries_of_set} queries. "
     holm = ", corrected over the data sets (Holm)" if len(cells) > 1 else ""
     stages = ", ".join(dict.fromkeys(cell.first_stage for cell in cells))
+    without = ", ".join(cell.dataset for cell in cells if BM25 not in cell.values)
+    textless = f"No BM25 for {without}: the documents have no text. " if without else ""
     return (
-        f"First stage, not reranked: {stages}. {sampled}Every judged query counts, one without candidates as 0; "
-        "relevant documents that the first stage did not find are misses. Interval: bootstrap over queries. p: paired "
-        f"randomisation test{holm}."
+        f"First stage, not reranked: {stages}. {textless}{sampled}Every judged query counts, one without candidates as "
+        "0; relevant documents that the first stage did not find are misses. Interval: bootstrap over queries. p: "
+        f"paired randomisation test{holm}."
     )
 
 
@@ -98,7 +100,7 @@ def _rows_of_cell(cell: Cell, baselines: Sequence[str]) -> Iterable[tuple[str, .
             interval(difference.ci95),
             p_value(difference.p_value),
             "/".join(map(str, difference.outcome)),
-            f"{cell.pairs_per_second:.0f}" if is_first else "",
+            rate(cell.pairs_per_second) if is_first else "",
             f"{cell.seconds:.1f}" if is_first else "",
         )
 
@@ -134,6 +136,11 @@ def _mean(cells: Sequence[Cell], system: str, measure: str) -> str:
 def interval(ends: Interval) -> str:
     """Return an interval of differences as text."""
     return f"[{ends.low:+.3f}, {ends.high:+.3f}]"
+
+
+def rate(value: float) -> str:
+    """Return a number of pairs a second as text; pages on a CPU take seconds each."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def p_value(value: float) -> str:
@@ -215,7 +222,7 @@ def conditions_table(cells: Sequence[Cell]) -> Table:
             *(f"{cell.judged[system]:.3f}" for system in (FIRST_STAGE, RERANKED)),
             str(cell.pairs),
             f"{cell.seconds:.1f}",
-            f"{cell.pairs_per_second:.0f}",
+            rate(cell.pairs_per_second),
         )
         for cell in cells
     )

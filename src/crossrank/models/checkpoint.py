@@ -26,7 +26,7 @@ from crossrank.models.published import PUBLISHED
 from crossrank.models.resolution import choose_family, find_licence
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, VisionSettings, read_settings
 from crossrank.models.tokenizer_files import load_encoder, load_tokenizer, token_text
-from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format
+from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format, with_max_tiles
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -126,6 +126,7 @@ def open_checkpoint(
     label: int | str | None = None,
     family: str | None = None,
     cutoff_layer: int | None = None,
+    max_input_tiles: int | None = None,
     hub_name: str | None = None,
 ) -> Checkpoint:
     """Find a checkpoint and read everything but its weights.
@@ -137,12 +138,14 @@ def open_checkpoint(
         label: Which output is the score where the head has several: its index or its name in `id2label`.
         family: Its row in the table of families, where its files do not say it.
         cutoff_layer: How many layers are computed, for a family with a head behind each.
+        max_input_tiles: Most tiles of an image, for a checkpoint that cuts images into tiles.
         hub_name: Where `model` is a folder that was downloaded from the hub: its name there.
 
     Raises:
         CheckpointError: If the checkpoint cannot be found or is broken.
         UnsupportedModel: If it is of a kind that crossrank cannot score.
-        InputError: If `max_length`, `label`, `family`, `cutoff_layer` or `revision` does not fit the checkpoint.
+        InputError: If `max_length`, `label`, `family`, `cutoff_layer`, `max_input_tiles` or `revision` does not fit the
+            checkpoint.
     """
     name = DEFAULT_MODEL if model is None else str(model)
     folder = find_folder(model, revision)
@@ -158,7 +161,7 @@ def open_checkpoint(
     settings = read_settings(folder if (folder / SETTINGS_FILE).is_file() else files)
     if base_folder is not None and not _is_visual_adapter(family or settings.family, hub_name):
         settings = _check_adapter(folder, config, settings, name)
-    return describe_checkpoint(
+    checkpoint = describe_checkpoint(
         name,
         folder,
         config,
@@ -171,6 +174,7 @@ def open_checkpoint(
         cutoff_layer=cutoff_layer,
         hub_name=hub_name,
     )
+    return replace(checkpoint, visual=with_max_tiles(checkpoint.visual, max_input_tiles, name))
 
 
 def describe_checkpoint(

@@ -28,6 +28,7 @@ class LoadArguments:
     num_threads: int | None = None
     label: int | str | None = None
     family: str | None = None
+    max_input_tiles: int | None = None
 
 
 @dataclass(frozen=True)
