@@ -119,7 +119,8 @@ def test_the_baselines_are_always_there(cells):
     print(table)
     assert table.columns[:5] == ("data set", "measure", "BM25", "no reranking", "reranked")
     assert table.rows[0] == (
-        "first", "nDCG@10", "0.0000", "0.8155", "1.0000", "+0.1845", "[+0.000, +0.369]", "1.000", "1/0/1", "4.00", "2.0",
+        "first", "nDCG@10", "0.0000", "0.8155", "1.0000", "+0.1845", "[+0.000, +0.369]", "1.000", "1/0/1", "4.00",
+        "2.0",
     )  # fmt: skip
     assert table.rows[-2][:6] == ("mean of 2", "nDCG@10", "0.0000", "0.8155", "1.0000", "+0.1845")
     assert len(report_tables(cells)) == 1 + 2 * 4
