@@ -4,6 +4,7 @@ import types
 import pytest
 from PIL import Image
 
+from crossrank import Document, Reranker
 from crossrank.cli.options import PageModality
 from crossrank.cli.pages import choose_modality
 from crossrank.errors import InputError
@@ -110,8 +111,6 @@ def test_a_model_that_reads_images_reads_what_it_is_told_to(crossrank, nemotron,
     """The same scores as from `rank` on images drawn by hand, in each modality."""
     import pypdfium2
 
-    from crossrank import Document, Reranker
-
     scan = tmp_path / "scan.png"
     Image.effect_noise((60, 40), 80).save(scan)
     drawn = [page.render(scale=150 / 72).to_pil() for page in pypdfium2.PdfDocument(report)]
@@ -145,3 +144,36 @@ def test_a_scan_read_as_text_by_a_model_that_reads_images_says_which_option_is_i
     result = crossrank("rerank", QUERY, tmp_path / "scan.pdf", "--model", nemotron, "--modality", "text")
     assert result.exit_code == 2
     assert "scan.pdf: a PDF without a text layer, and text is read: leave out --modality text" in result.stderr
+
+
+def test_skip_bad_leaves_out_images_that_cannot_be_read(crossrank, nemotron, tmp_path):
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    Image.new("RGB", (40, 40), "red").save(slides / "good.png")
+    (slides / "cut.png").write_bytes((slides / "good.png").read_bytes()[:60])
+    (slides / "empty.png").write_bytes(b"")
+    rerank = ["rerank", QUERY, slides, "--model", nemotron, "--device", "cpu"]
+    result = crossrank(*rerank)
+    assert result.exit_code == 2 and "empty.png: empty (0 bytes)" in result.stderr, "sizes are read first"
+    result = crossrank(*rerank, "--skip-bad")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split("\t")[2] for line in result.stdout.splitlines()] == [str(slides / "good.png")]
+    assert f"skipped {slides / 'empty.png'}: " in result.stderr and "2 bad line(s) skipped" in result.stderr
+
+
+def test_a_whole_run_reads_the_images_of_its_corpus(crossrank, exported, nemotron, tmp_path, write_jsonl):
+    for i, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{i}.png")
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", *({"_id": f"d{i}", "image": f"{i}.png"} for i in range(3)))
+    queries = write_jsonl(tmp_path / "queries.jsonl", {"_id": "q", "text": QUERY})
+    (tmp_path / "run.trec").write_text("".join(f"q Q0 d{i} {i + 1} {3 - i} x\n" for i in range(3)))
+    files = ["--queries", queries, "--corpus", corpus, "--run", tmp_path / "run.trec"]
+    result = crossrank("rerank", *files, "-o", tmp_path / "out.trec", "-m", nemotron, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    found = {line.split()[2]: float(line.split()[4]) for line in (tmp_path / "out.trec").read_text().splitlines()}
+    reranker = Reranker.load(nemotron, device="cpu")
+    expected = reranker.score([(QUERY, Document(image=tmp_path / f"{i}.png")) for i in range(3)])
+    assert found == {f"d{i}": pytest.approx(float(score), abs=2e-5) for i, score in enumerate(expected)}
+    result = crossrank("rerank", *files, "-o", tmp_path / "text.trec", "-m", exported)
+    assert result.exit_code == 2
+    assert "(d0) is an image without text" in result.stderr and "llama_nemotron_vl" in result.stderr

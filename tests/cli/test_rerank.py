@@ -80,6 +80,7 @@ def test_options_reach_the_model(crossrank, reranker, planets):
             "num_threads": 2,
             "label": 1,
             "family": "bert",
+            "max_input_tiles": None,
         }
     ]
 

@@ -123,3 +123,28 @@ def test_a_file_name_that_is_not_utf8_gives_a_readable_id(tmp_path):
     with open(path, "w") as file:  # noqa: PTH123 - the point is the raw name
         file.write("text")
     assert ids(path) == [f"{tmp_path}/caf\ufffd.txt#1"]
+
+
+def test_a_row_with_an_image_may_lack_its_text(tmp_path):
+    rows = [
+        {"id": "both", "text": "a text", "image": "pages/1.png"},
+        {"id": "alone", "image": "pages/2.png", "page": 2},
+        {"id": "inside", "image": "data:image/png;base64,AAAA"},
+        {"id": "remote", "text": "a product", "image": "https://example.com/3.png"},
+        {"id": "none", "text": "a text", "image": ""},
+    ]
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {document.id: document for document in read_documents([path])}
+    assert {document_id: document.image for document_id, document in found.items()} == {
+        "both": tmp_path / "pages" / "1.png",
+        "alone": tmp_path / "pages" / "2.png",
+        "inside": "data:image/png;base64,AAAA",
+        "remote": "https://example.com/3.png",
+        "none": None,
+    }
+    assert found["alone"].text == "" and found["alone"].metadata == {"image": "pages/2.png", "page": 2}
+    assert found["inside"].metadata == {}, "nobody wants to see that again"
+    path.write_text('{"id": "nothing"}\n')
+    with pytest.raises(DataError, match="no 'text'"):
+        list(read_documents([path]))

@@ -30,7 +30,11 @@ def test_images_are_paths_in_the_folder(pages):
     with open_beir(folder, split="dev") as data:
         assert data.modality == "image+text"
         page = data.corpus.get("p1")
-        assert (page.text, page.image, page.metadata) == ("Sales of 2023", folder / "images" / "p1.png", {})
+        assert (page.text, page.image, page.metadata) == (
+            "Sales of 2023",
+            folder / "images" / "p1.png",
+            {"image": "images/p1.png"},
+        )
         assert [document.image.name for document in data.corpus] == ["p0.png", "p1.png"]
         assert len(data.corpus) == 2
         assert "p1" in data.corpus

@@ -182,6 +182,7 @@ def test_what_a_family_does_not_read_is_refused(rerankers):
 
 
 def test_licences_are_shown(rerankers, caplog, folders):
+    assert Reranker.load(folders / "jina", device="cpu").checkpoint.family.name == "jina_reranker_m0", "by its class"
     assert rerankers["jina"].checkpoint.non_commercial and rerankers["jina"].checkpoint.licence == "CC-BY-NC-4.0"
     assert rerankers["mono"].checkpoint.licence == rerankers["qwen3"].checkpoint.licence == "Apache-2.0"
     Reranker.load(folders / "jina", family="jina_reranker_m0", device="cpu")

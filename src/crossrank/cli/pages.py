@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from crossrank.cli.options import PageModality
 from crossrank.cli.terminal import note
-from crossrank.errors import InputError
+from crossrank.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from crossrank.data.evaluation_set import Modality
     from crossrank.data.page_modality import ReadablePages
+    from crossrank.data.text import SkippedLines
     from crossrank.models.checkpoint import Checkpoint
     from crossrank.types import Document
 
@@ -38,14 +39,30 @@ def choose_modality(chosen: PageModality | None, checkpoint: Checkpoint) -> Page
 
 
 def read_pages(
-    documents: Sequence[Document], modality: PageModality, checkpoint: Checkpoint, *, named: Sequence[Path]
+    documents: Sequence[Document],
+    modality: PageModality,
+    checkpoint: Checkpoint,
+    *,
+    named: Sequence[Path],
+    skipped: SkippedLines | None = None,
 ) -> ReadablePages:
     """Return what the model reads of documents, and say what it does not.
+
+    Args:
+        documents: Of the files, in order.
+        modality: What is read of a page.
+        checkpoint: The model.
+        named: The files that the user named, rather than their folders.
+        skipped: Images that cannot be read are counted here and left out, each decoded once more for that. Without it
+            the first one is an error when it is read.
 
     Raises:
         InputError: If a file that was named is an image or a PDF of scans, and text is read.
     """
     from crossrank.data.page_modality import readable_pages
+
+    if skipped is not None and modality is not PageModality.text:
+        documents = [document for document in documents if _has_whole_image(document, skipped)]
 
     parts: dict[PageModality, Modality] = {
         PageModality.text: "text", PageModality.image: "image", PageModality.both: "image+text"
@@ -57,6 +74,25 @@ def read_pages(
         more = ", ..." if len(pages.left_out) > _NAMED_PAGES else ""
         note(f"{len(pages.left_out)} page(s) or image(s) without a text to read are left out: {names}{more}")
     return pages
+
+
+def _has_whole_image(document: Document, skipped: SkippedLines) -> bool:
+    """Decode the image of a document, if it has one, and count it where that fails."""
+    from crossrank.encoding.images import ImageSource
+    from crossrank.types import LazyImage
+
+    image, name = document.image, str(document.id)
+    if image is None:
+        return True
+    try:
+        (image if isinstance(image, LazyImage) else ImageSource(image, where=name)).load()
+    except DataError as error:
+        skipped.add(error)
+    except InputError as error:
+        skipped.add(DataError(str(error).removeprefix(f"{name}: "), path=name))
+    else:
+        return True
+    return False
 
 
 def _modalities(checkpoint: Checkpoint) -> tuple[PageModality, ...]:

@@ -149,7 +149,7 @@ def rerank_files(
     llm = then.open(on_failure="keep") if then else None
     reranker = loading.load()
     read = choose_modality(modality, reranker.checkpoint)
-    pages = read_pages(found, read, reranker.checkpoint, named=files)
+    pages = read_pages(found, read, reranker.checkpoint, named=files, skipped=skipped)
     documents, inputs = pages.documents, pages.inputs
     scores = [_first_stage_score(i, document) for i, document in enumerate(documents)] if options.fuse else []
     stages = Stages(reranker, options, llm, then.keep if then else 0)

@@ -81,6 +81,7 @@ def rerank_run(
     """
     from crossrank.data.beir import open_corpus, read_queries
     from crossrank.data.first_stage import read_tasks
+    from crossrank.data.pages import attach_images
     from crossrank.data.run_writer import open_run_writer
     from crossrank.data.text import SkippedLines
 
@@ -92,8 +93,9 @@ def rerank_run(
     done: list[Stage] = []
     with (
         open_run_writer(files.output, settings=settings, restart=restart) as writer,
-        open_corpus(files.corpus, skipped=skipped) as corpus,
+        open_corpus(files.corpus, skipped=skipped) as records,
     ):
+        corpus = attach_images(records, files.corpus.parent)
         queries = read_queries(files.queries, skipped=skipped)
         total = sum(1 for _ in read_tasks(files.run, queries, corpus, skipped=skipped))
         if skipped:

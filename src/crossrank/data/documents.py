@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crossrank.data.image_files import IMAGE_EXTENSIONS, image_documents
+from crossrank.data.pages import attach_image
 from crossrank.data.paragraphs import markdown_documents, text_documents
 from crossrank.data.pdf import PDF_EXTENSION, pdf_documents
 from crossrank.data.records import csv_documents, jsonl_documents, parquet_documents
@@ -46,7 +47,8 @@ def read_documents(
 ) -> Iterator[Document]:
     """Yield the documents of files and folders, in the order given.
 
-    JSONL, CSV and TSV give a document a row, Parquet too; Markdown and plain text give one a paragraph, and these but
+    JSONL, CSV and TSV give a document a row, Parquet too, and a field `image` of it is a path in the file's folder or
+    a data URL; Markdown and plain text give one a paragraph, and these but
     Parquet may be packed with gzip (`.gz`). A PDF gives one a page, with its text layer and its image; an image file
     is a document. A folder is searched through in sorted order for files of these kinds; hidden ones are passed over.
     Standard input (`-`) and pipes are JSONL where they start with `{`, else plain text. The same id may stand in
@@ -95,18 +97,23 @@ def _read_file(path: str | Path, text_column: str | None, skipped: SkippedLines 
     name = display_name(path)
     kind = _kind(path)
     if kind == _PARQUET:
-        return parquet_documents(Path(path), text_column=text_column, skipped=skipped)
+        return _with_images(parquet_documents(Path(path), text_column=text_column, skipped=skipped), path)
     if kind == PDF_EXTENSION:
         return pdf_documents(Path(path), skipped=skipped)
     if kind in IMAGE_EXTENSIONS:
         return image_documents(Path(path))
     if kind in _TABLES:
-        return _TABLES[kind](read_lines(path), name, text_column=text_column, skipped=skipped)
+        rows = _TABLES[kind](read_lines(path), name, text_column=text_column, skipped=skipped)
+        return _with_images(rows, path)
     if kind in _TEXTS:
         return _TEXTS[kind](read_lines(path), name, skipped=skipped)
     if str(path) == STDIN or _is_pipe(path):
-        return _sniffed(read_lines(path), name, text_column, skipped)
+        return _with_images(_sniffed(read_lines(path), name, text_column, skipped), STDIN)
     raise DataError(_unknown_kind(path), path=name)
+
+
+def _with_images(documents: Iterator[Document], path: str | Path) -> Iterator[Document]:
+    return (attach_image(document, Path(path).parent) for document in documents)
 
 
 def _is_pipe(path: str | Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossrank.data.beir import Corpus
+from crossrank.data.evaluation_set import DocumentStore
 from crossrank.data.text import SkippedLines, display_name, skip_or_raise
 from crossrank.data.trec import RunQuery, read_run
 from crossrank.errors import DataError
@@ -31,7 +31,7 @@ class RerankingTask:
 
 
 def read_tasks(
-    run: str | Path, queries: Mapping[str, str], corpus: Corpus, *, skipped: SkippedLines | None = None
+    run: str | Path, queries: Mapping[str, str], corpus: DocumentStore, *, skipped: SkippedLines | None = None
 ) -> Iterator[RerankingTask]:
     """Yield the queries of a run with their texts; holds the documents of one query at a time.
 
@@ -55,7 +55,7 @@ def read_tasks(
             yield task
 
 
-def _join(item: RunQuery, query: str, corpus: Corpus, name: str, skipped: SkippedLines | None) -> RerankingTask:
+def _join(item: RunQuery, query: str, corpus: DocumentStore, name: str, skipped: SkippedLines | None) -> RerankingTask:
     documents: list[Document] = []
     scores: list[float] = []
     for candidate, line in zip(item.candidates, item.lines, strict=True):

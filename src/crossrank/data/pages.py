@@ -43,19 +43,32 @@ def with_images(data: EvaluationSet, folder: Path) -> EvaluationSet:
         data: Its documents carry the field `image` in their metadata: a path, or a data URL.
         folder: What the paths of the images are relative to.
     """
-
-    def attach(document: Document) -> Document:
-        rest = dict(document.metadata)
-        path = rest.pop("image", None)
-        if not isinstance(path, str):
-            return document
-        return replace(document, metadata=rest, image=path if path.startswith("data:") else folder / path)
-
     seen = list(islice(data.corpus, _LOOKED_AT))
     if not any(isinstance(document.metadata.get("image"), str) for document in seen):
         return data
     modality: Modality = "image+text" if any(document.text for document in seen) else "image"
-    return replace(data, corpus=_ChangedCorpus(data.corpus, attach), modality=modality)
+    return replace(data, corpus=attach_images(data.corpus, folder), modality=modality)
+
+
+def attach_images(corpus: DocumentStore, folder: Path) -> DocumentStore:
+    """Return a corpus whose documents have the images that their records name; see `attach_image`."""
+    return _ChangedCorpus(corpus, lambda document: attach_image(document, folder))
+
+
+def attach_image(document: Document, folder: Path) -> Document:
+    """Return a document with the image that its record names, if it does; only a data URL leaves the metadata.
+
+    Args:
+        document: Carries the field `image` in its metadata: a path, a data URL, or a URL, which is fetched by nobody.
+        folder: What the path is relative to.
+    """
+    named = document.metadata.get("image")
+    if not isinstance(named, str) or not named:
+        return document
+    if named.startswith("data:"):
+        rest = {key: value for key, value in document.metadata.items() if key != "image"}
+        return replace(document, metadata=rest, image=named)
+    return replace(document, image=named if named.startswith(("http://", "https://")) else folder / named)
 
 
 def in_modality(data: EvaluationSet, modality: Modality) -> EvaluationSet:

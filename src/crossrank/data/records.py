@@ -70,12 +70,14 @@ def record_id(record: Mapping[str, Any]) -> str | None:
 def document_from_record(record: Mapping[str, Any], *, text_column: str | None = None) -> Document:
     """Return the document that a record describes; what is neither text, title nor id becomes its metadata.
 
-    The entries of an object named `metadata` are taken one by one.
+    The entries of an object named `metadata` are taken one by one. A record with an `image` may lack its text.
 
     Raises:
         InputError: If the text is missing, or a field has the wrong type.
     """
     text_key = text_column or DEFAULT_TEXT_COLUMN
+    if text_key not in record and isinstance(record.get("image"), str):
+        record = {**record, text_key: ""}
     if text_key not in record:
         raise InputError(f"no {text_key!r} among the fields ({', '.join(map(repr, record)) or 'there are none'})")
     text, title = record[text_key], record.get("title")

@@ -93,7 +93,9 @@ def _check_readable(documents: Sequence[Document], *, reads_images: bool) -> Non
     unread = (i for i, document in enumerate(documents) if document.image is not None and not document.text.strip())
     index = next(unread, None)
     if index is not None:
+        key = documents[index].id
+        named = f"document {index}" if key is None else f"document {index} ({key})"
         raise InputError(
-            f"document {index} is an image without text, and this model reads text: give it a 'text' too, or load "
+            f"{named} is an image without text, and this model reads text: give it a 'text' too, or load "
             f"a model that reads images, of one of the families {image_families()}"
         )

@@ -14,7 +14,7 @@ from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
 from crossrank.models.modular_layout import LOGIT_SCORE, ModuleEntry
 from crossrank.models.published import PUBLISHED, Published
 from crossrank.models.settings import SETTINGS_FILE
-from crossrank.models.visual_families import NEMOTRON_VL, QWEN3_VL
+from crossrank.models.visual_families import JINA_M0, NEMOTRON_VL, QWEN3_VL
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def choose_family(
     if published is not None and published.family is not None:
         family = _named(published.family, config, modules, where, error=UnsupportedModel)
         return FamilyChoice(family, f"{hub_name} is a published checkpoint of it")
+    if JINA_M0.architectures[0] in architectures_of(config, where):
+        return FamilyChoice(JINA_M0, f"config.json names {JINA_M0.architectures[0]}")
     _check_stated(config, where)
     family = resolve_family(config, modular=False, where=where)
     return FamilyChoice(family, _native_reason(config, family))
