@@ -209,6 +209,17 @@ def test_a_checkpoint_that_states_the_identity_stays_with_logits_and_says_so(wit
     assert [hit.score for hit in ranking] == [hit.score for hit in reranker.rank(QUERY, DOCUMENTS)]
 
 
+def test_a_probability_that_there_is_none_of_is_said_once_in_the_log(with_settings, caplog):
+    reranker = with_settings(activation="identity")
+    for _ in range(2):
+        reranker.rank(QUERY, DOCUMENTS, score_type="probability")
+    reranker.rank(QUERY, DOCUMENTS)
+    assert [record.message for record in caplog.records if "scores stay logits" in record.message] == [
+        f"{reranker.checkpoint.name} states the identity as its activation and has no calibration, so its scores stay "
+        "logits: `crossrank calibrate` fits one"
+    ]
+
+
 def test_temperature_divides_the_logits(with_settings, reranker):
     pairs = [(QUERY, document) for document in DOCUMENTS]
     np.testing.assert_allclose(with_settings(temperature=4.0).score(pairs), reranker.score(pairs) / 4, rtol=1e-5)

@@ -28,7 +28,7 @@ def test_the_first_file_that_names_one_decides(config, ensemble, num_labels, exp
     assert resolve_activation(config, ensemble, num_labels=num_labels, where="m") == expected
 
 
-@pytest.mark.parametrize("name", ["torch.nn.modules.activation.Tanh", "my.module.Scale"])
+@pytest.mark.parametrize("name", ["torch.nn.modules.activation.Tanh", "my.module.Scale", {}, ["torch.nn.Sigmoid"], 1])
 def test_an_unknown_activation_is_an_error_that_says_what_to_do(name):
     with pytest.raises(UnsupportedModel, match=r'm: the activation .* state "activation"'):
         resolve_activation({"sentence_transformers": {"activation_fn": name}}, {}, num_labels=1, where="m")

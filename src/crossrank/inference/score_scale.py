@@ -5,6 +5,7 @@ Shape letters: `P` pairs, `L` labels.
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from crossrank.models.checkpoint import Checkpoint
 from crossrank.types import Scores
+
+logger = logging.getLogger(__name__)
 
 ScoreType = Literal["logit", "probability"]
 
@@ -21,12 +24,21 @@ class ScoreScale:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._is_told = False
 
     def named(self, score_type: ScoreType) -> ScoreType:
-        """Return the scale that the scores will be on: no probability where the checkpoint knows none."""
+        """Return the scale that the scores will be on; logs once where the checkpoint knows no probability."""
         checkpoint = self._checkpoint
-        knows = checkpoint.settings.calibration or checkpoint.num_labels > 1 or checkpoint.activation == "sigmoid"
-        return score_type if knows else "logit"
+        if checkpoint.settings.calibration or checkpoint.num_labels > 1 or checkpoint.activation == "sigmoid":
+            return score_type
+        if score_type == "probability" and not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "%s states the identity as its activation and has no calibration, so its scores stay logits: "
+                "`crossrank calibrate` fits one",
+                checkpoint.name,
+            )
+        return "logit"
 
     @property
     def is_monotone(self) -> bool:

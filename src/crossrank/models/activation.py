@@ -46,7 +46,7 @@ def resolve_activation(
     path = next((name for name in named if name is not None), None)
     if path is None:
         return "sigmoid" if num_labels == 1 else "identity"
-    if path not in _KNOWN:
+    if not isinstance(path, str) or path not in _KNOWN:
         raise UnsupportedModel(
             f"{where}: the activation {path!r} is not one that crossrank knows (Sigmoid, Identity); state "
             '"activation": "sigmoid" or "identity" in crossrank.json beside config.json'
