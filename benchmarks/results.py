@@ -66,7 +66,8 @@ def run(args: argparse.Namespace, extra: Sequence[str]) -> None:
         for stage in STAGES:
             print(f"{group.name}, {stage}", file=sys.stderr, flush=True)
             words = [sys.executable, "-m", *command(group, stage, args, extra)]
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            if code := subprocess.run(words, stdout=subprocess.DEVNULL).returncode:
+                sys.exit(code)
 
 
 def read(work: Path, stage: str, group: Group) -> dict[str, Any]:
@@ -185,8 +186,8 @@ structure of documents (`recipes/crossrank-mini-en-v1/collections_en.py` names t
 known, and others count as misses. The sets of the second table lent the model their train splits. It was trained on
 English alone.
 
-{pairs:,} pairs were scored in {seconds:.0f} s: {pairs / seconds:.0f} a second, {model["backend"]}, {model["dtype"]}
-dtype. {versions}.
+{pairs:,} pairs were scored in {seconds:.0f} s: {pairs / seconds:.0f} a second, {model["backend"]} in
+{model["precision"]}. {versions}.
 
 ## Commands
 

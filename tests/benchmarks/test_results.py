@@ -1,6 +1,7 @@
 import argparse
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_the_page_says_what_is_stored(results, tmp_path):
         for name, found in sets.items():
             folder = tmp_path / stage / name
             folder.mkdir(parents=True)
-            facts = {"name": "mini", "backend": "openvino", "dtype": "auto"}
+            facts = {"name": "mini", "backend": "openvino", "precision": "bfloat16"}
             stored = {"datasets": found, "model": facts, "versions": {"python": "3.11"}}
             (folder / "results.json").write_text(json.dumps(stored))
     args = argparse.Namespace(data="DATA", work=tmp_path, dense="D", out=tmp_path / "results.md")
@@ -57,12 +58,17 @@ def test_the_page_says_what_is_stored(results, tmp_path):
     assert "| left-out-b | -0.100 [-0.10, +0.20] | +0.050 [+0.01, +0.20] \\* |" in page
     assert "| macro mean | 0.700 | 0.400 | 0.700 |" in page.replace("**", "")
     assert "| worst | 0.600 (th) | 0.100 (th) | 0.500 (th) |" in page
-    assert "1,600 pairs were scored in 32 s: 50 a second, openvino, auto" in page
+    assert "1,600 pairs were scored in 32 s: 50 a second, openvino in" in page
 
 
 def test_the_commands_are_those_that_run(results, monkeypatch):
     ran = []
-    monkeypatch.setattr(results.subprocess, "run", lambda words, **_: ran.append(words))
+
+    def run(words, **_):
+        ran.append(words)
+        return subprocess.CompletedProcess(words, returncode=0 if len(ran) <= 10 else 130)
+
+    monkeypatch.setattr(results.subprocess, "run", run)
     args = argparse.Namespace(data="/data", work="/work", dense="/minilm")
     results.run(args, ["--num-threads", "2"])
     assert len(ran) == 2 * len(results.GROUPS)
@@ -76,3 +82,6 @@ def test_the_commands_are_those_that_run(results, monkeypatch):
     assert covid[-1] == "/work/dense/left-out"
     assert any("xquad:/data/xquad" in words for words in ran)
     assert any("beir:/data/jaquad:ja" in words for words in ran)
+    with pytest.raises(SystemExit, match="130"):  # an evaluation that was interrupted ends the whole
+        results.run(args, [])
+    assert len(ran) == 11

@@ -94,6 +94,26 @@ def test_what_cannot_be_done_is_said(crossrank, exported, make_folder, tmp_path,
 
 
 @pytest.mark.parametrize(
+    ("missing", "options", "message"),
+    [
+        ("corpus.jsonl", [], "last/corpus.jsonl: no such file"),
+        ("qrels/dev.tsv", [], "last: no split 'test'"),
+        ("first.trec", ["--run", "first.trec"], "no run first.trec, and no file of this name in"),
+    ],
+)
+def test_a_grid_looks_at_its_last_data_set_before_it_scores_the_first(
+    crossrank, exported, make_folder, tmp_path, missing, options, message
+):
+    first, last, out = make_folder("first"), make_folder("last"), tmp_path / "out"
+    (last / missing).unlink()
+    result = crossrank("evaluate", "-m", exported, "-d", first, "-d", last, "-o", out, *options)
+    print(result.stderr)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
     ("file", "line", "message"),
     [
         ("qrels/dev.tsv", "q1\tgood99\t1\n", r"dev.tsv:8: document 'good99' is not in the corpus"),

@@ -84,6 +84,18 @@ def test_the_same_document_twice_is_allowed_but_not_two_under_one_id(tmp_path):
         pass
 
 
+def test_a_corpus_that_is_searched_has_each_document_once(tmp_path):
+    write(tmp_path / "queries.jsonl", jsonl({"_id": "q1", "text": "mars"}))
+    write(
+        tmp_path / "corpus.jsonl",
+        jsonl({"_id": "d1", "text": "x"}, {"_id": "d2", "text": "y"}) + jsonl({"_id": "d1", "text": "x"}),
+    )
+    (tmp_path / "qrels").mkdir()
+    write(tmp_path / "qrels" / "dev.tsv", "q1\td1\t1\n")
+    with pytest.raises(DataError, match=r"corpus\.jsonl:3: the id 'd1' comes twice"), open_beir(tmp_path):
+        pass
+
+
 def test_ids_with_one_hash_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(beir, "_hash", lambda document_id: 7)
     with open_corpus(write(tmp_path / "corpus.jsonl", CORPUS)) as corpus:

@@ -79,8 +79,9 @@ def test_a_line_a_query(cells, tmp_path):
 
 
 def test_the_page_needs_nothing_beside_itself(cells, tmp_path):
-    write_report(tmp_path, cells, {"small": {}, "large": {}})
+    write_report(tmp_path, cells, {"small": {}, "large": {}}, command="crossrank evaluate -m 'a<b'")
     page = (tmp_path / "report.html").read_text()
+    assert "<code>crossrank evaluate -m &#x27;a&lt;b&#x27;</code>" in page
     assert "<b>second</b>" not in page
     assert "&lt;b&gt;second&lt;/b&gt;" in page
     assert page.count("<svg") == 5  # the differences of all cells, and the queries of each

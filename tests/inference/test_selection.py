@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from crossrank.errors import InputError
+from crossrank.errors import InputError, MissingExtra
 from crossrank.inference import selection
-from crossrank.inference.selection import choose_engine
+from crossrank.inference.selection import choose_engine, load_engine, resolve
 from crossrank.models.checkpoint import open_checkpoint
 
 
@@ -55,3 +55,22 @@ def test_language_models_run_in_torch(tiny_language_model):
     assert choose_engine(checkpoint).backend == "torch"
     with pytest.raises(InputError, match="qwen3_reranker has no CPU form"):
         choose_engine(checkpoint, backend="openvino")
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_what_will_compute_is_known_before_anything_is_loaded(tiny_checkpoint, backend, dtype):
+    checkpoint = open_checkpoint(tiny_checkpoint("bert"))
+    options = {"device": "cpu", "dtype": dtype}
+    known = resolve(choose_engine(checkpoint, backend=backend, device="cpu"), **options)
+    engine = load_engine(checkpoint, backend=backend, **options)
+    print(known)
+    assert known == (engine.device, engine.precision)
+    assert "auto" not in known
+
+
+def test_a_missing_torch_is_said_before_anything_is_loaded(tiny_checkpoint, monkeypatch):
+    choice = choose_engine(open_checkpoint(tiny_checkpoint("bert")), backend="torch")
+    monkeypatch.setattr(selection, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"crossrank\[torch\]"):
+        resolve(choice)

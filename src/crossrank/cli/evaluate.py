@@ -28,7 +28,7 @@ from crossrank.cli.evaluation_inputs import (
     print_report_table,
     resumable,
 )
-from crossrank.cli.evaluation_sources import Source, find_sources, open_source, views_of
+from crossrank.cli.evaluation_sources import Source, check_sources, find_sources, open_source, views_of
 from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import OnOverflow, OnOverflowOption
 from crossrank.cli.terminal import note
@@ -146,6 +146,7 @@ def evaluate(
     )
     candidates.check()
     sources = find_sources(data or (), found, split)
+    check_sources(sources, candidates, split)
     looked_at: list[Modality] = [choice.value for choice in modality or ()]
     options = EvaluateOptions(sources, found, split, looked_at, num_queries, candidates, output)
     contestants = open_contestants(_names(model), loading, on_overflow)

@@ -314,15 +314,16 @@ def _contestant(
     label: str, loading: LoadOptions, on_overflow: OnOverflow, memory: LastModel
 ) -> tuple[Contestant, dict[str, Any]]:
     from crossrank.evaluation.grid import Contestant
-    from crossrank.inference.selection import choose_engine
+    from crossrank.inference.selection import choose_engine, resolve
     from crossrank.models.settings import SETTINGS_FILE
 
     checkpoint = loading.open()
     engine = choose_engine(checkpoint, backend=loading.backend.value, device=loading.device)
+    device, precision = resolve(engine, device=loading.device, dtype=loading.dtype.value)
     options = {
         "backend": engine.backend,
-        "device": loading.device,
-        "dtype": loading.dtype.value,
+        "device": device,
+        "precision": precision,
         "max_length": checkpoint.max_length,
         "label": loading.label,
         "family": checkpoint.family.name,

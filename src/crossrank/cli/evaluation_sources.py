@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from crossrank.cli.evaluation_inputs import open_data, short_names
+from crossrank.cli.evaluation_inputs import FirstStageOptions, open_data, run_of, short_names
 from crossrank.cli.terminal import note, progress
 from crossrank.errors import InputError
 
@@ -56,6 +56,21 @@ def find_sources(data: Sequence[str], suite: Suite | None, split: str | None) ->
     if twice:
         raise InputError(f"two data sets are called {twice!r}: evaluate them apart")
     return sources
+
+
+def check_sources(sources: Sequence[Source], candidates: FirstStageOptions, split: str | None) -> None:
+    """Look for every folder, split and run before the first pair is scored.
+
+    Raises:
+        RerankError: If one is not there.
+    """
+    from crossrank.data.beir import find_beir
+
+    for source in sources:
+        if source.published is None:
+            find_beir(source.folder, split=split)
+        if candidates.run:
+            run_of(candidates.run, source.folder, name=source.name, num_sources=len(sources))
 
 
 @contextmanager

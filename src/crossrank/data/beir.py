@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +107,11 @@ class Corpus:
         self._stream.seek(offset)
         return document_from_record(parse_object(self._stream.readline().decode("utf-8").removeprefix("\ufeff")))
 
-    def check_unique(self) -> None:
-        """Check that no id stands for two different documents.
+    def check_unique(self, *, allow_same: bool = True) -> None:
+        """Check that no id stands for two documents.
+
+        Args:
+            allow_same: Whether one document may be there twice; not where the corpus is searched: both are found.
 
         Raises:
             DataError: If one does; names the line of the later one.
@@ -116,10 +119,9 @@ class Corpus:
         for at in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
             first, second = int(self._offsets[at]), int(self._offsets[at + 1])
             document, other = self._read(first), self._read(second)
-            if document.id == other.id and document != other:
-                raise DataError(
-                    f"the id {other.id!r} stands for another document above", path=self._name, line=self._line(second)
-                )
+            if document.id == other.id and not (allow_same and document == other):
+                what = "comes twice" if document == other else "stands for another document above"
+                raise DataError(f"the id {other.id!r} {what}", path=self._name, line=self._line(second))
 
     def _line(self, offset: int) -> int:
         self._stream.seek(0)
@@ -171,32 +173,61 @@ def open_beir(folder: str | Path, *, split: str | None = None, name: str | None 
     Raises:
         DataError: If a file is missing or bad, the split has no judgements, or one names an unknown query or document.
     """
+    files = find_beir(folder, split=split)
+    queries = read_queries(files.queries)
+    with open_corpus(files.corpus) as corpus:
+        corpus.check_unique(allow_same=False)
+        found_set = EvaluationSet(
+            name or Path(folder).resolve().name,
+            queries,
+            corpus,
+            read_qrels(files.qrels, queries=queries, documents=corpus),
+            split=files.split,
+            fingerprint=_fingerprint(files.queries, files.corpus),
+        )
+        yield with_images(found_set, Path(folder))
+
+
+class BeirFiles(NamedTuple):
+    """The files of one split."""
+
+    split: str
+    queries: Path
+    corpus: Path
+    qrels: Path
+
+
+def find_beir(folder: str | Path, *, split: str | None = None) -> BeirFiles:
+    """Return the files of a BEIR folder; none is read.
+
+    Args:
+        folder: The folder.
+        split: Which judgements; if None, those of test, else dev, else validation.
+
+    Raises:
+        DataError: If one of them is missing.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError("no such folder", path=folder)
     found = sorted(path.name.removesuffix(".gz").removesuffix(".tsv") for path in folder.glob("qrels/*.tsv*"))
     split = split or next((usual for usual in USUAL_SPLITS if usual in found), USUAL_SPLITS[0])
-    qrels_file = _find(folder / "qrels", f"{split}.tsv")
-    if qrels_file is None:
+    qrels = _find(folder / "qrels", f"{split}.tsv")
+    if qrels is None:
         hint = f"there are {', '.join(found)}" if found else "a BEIR folder has qrels/SPLIT.tsv"
         raise DataError(f"no split {split!r}: {hint}", path=folder)
-    queries_file = _find(folder, "queries.jsonl") or folder / "queries.jsonl"
-    corpus_file = _find(folder, "corpus.jsonl") or folder / "corpus.jsonl"
-    queries = read_queries(queries_file)
-    with open_corpus(corpus_file) as corpus:
-        found_set = EvaluationSet(
-            name or folder.resolve().name,
-            queries,
-            corpus,
-            read_qrels(qrels_file, queries=queries, documents=corpus),
-            split=split,
-            fingerprint=_fingerprint(queries_file, corpus_file),
-        )
-        yield with_images(found_set, folder)
+    return BeirFiles(split, _find_or_raise(folder, "queries.jsonl"), _find_or_raise(folder, "corpus.jsonl"), qrels)
 
 
 def _fingerprint(*files: Path) -> str:
     return ", ".join(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+
+
+def _find_or_raise(folder: Path, name: str) -> Path:
+    found = _find(folder, name)
+    if found is None:
+        raise DataError(f"no such file, and no {name}.gz", path=folder / name)
+    return found
 
 
 def _find(folder: Path, name: str) -> Path | None:

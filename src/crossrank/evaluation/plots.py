@@ -74,12 +74,14 @@ def sorted_differences(differences: npt.NDArray[np.float64], *, label: str) -> s
     ordered = np.sort(differences)[::-1]
     # More points than the plot has dots would only make the file large.
     places = np.unique(np.linspace(0, len(ordered) - 1, _MOST_POINTS).astype(int))
-    ordered = ordered[places]
+    # Every query is one wide, also the last one.
+    edges, heights = np.append(places, len(ordered)), np.append(ordered[places], ordered[-1])
 
     def paint(axes: Any) -> None:
-        for part, colour in ((ordered > 0, GREEN), (ordered < 0, VERMILION)):
-            axes.fill_between(places, 0, np.where(part, ordered, 0), color=colour, step="mid", linewidth=0.6)
+        for part, colour in ((heights > 0, GREEN), (heights < 0, VERMILION)):
+            axes.fill_between(edges, 0, np.where(part, heights, 0), color=colour, step="post", linewidth=0)
         axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xlim(0, len(ordered))
         axes.set_xlabel("queries, sorted")
         axes.set_ylabel(label)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,8 +50,9 @@ def write_report(
     code = f"    {command}\n\n" if command else ""
     markdown = f"# {TITLE}\n\n{code}" + "\n".join(markdown_table(table) for table in (*tables, details))
     write_text(folder / "report.md", markdown)
+    head = [f"<p><code>{html.escape(command)}</code></p>"] if command else []
     pages = [html_table(table) for table in tables]
-    write_text(folder / "report.html", html_page(TITLE, [*pages, *_plots(cells), html_table(details)]))
+    write_text(folder / "report.html", html_page(TITLE, [*head, *pages, *_plots(cells), html_table(details)]))
 
 
 def report_tables(cells: Sequence[Cell]) -> list[Table]:

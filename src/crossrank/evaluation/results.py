@@ -14,6 +14,7 @@ from crossrank.evaluation.comparison import BM25, CEILING, FIRST_STAGE, ORACLE, 
 
 _PACKAGES = (
     "crossrank", "numpy", "scipy", "ir-measures", "pytrec-eval-terrier", "bm25s", "openvino", "torch", "transformers",
+    "sentence-transformers",
 )  # fmt: skip
 
 

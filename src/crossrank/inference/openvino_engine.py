@@ -93,7 +93,7 @@ class OpenVINOEngine:
             CheckpointError: If the files are missing, damaged or of another model.
             UnsupportedModel: If there is no OpenVINO file and the model is not BERT-like.
         """
-        precision = _choose_precision(dtype)
+        precision = choose_precision(dtype)
         return cls(
             _load_model(checkpoint),
             checkpoint,
@@ -179,7 +179,12 @@ def _compile(model: ov.Model, precision: str, num_threads: int) -> ov.CompiledMo
     )
 
 
-def _choose_precision(dtype: str) -> str:
+def choose_precision(dtype: str) -> str:
+    """Return the precision that `dtype` stands for on this CPU.
+
+    Raises:
+        InputError: If it is unknown, or this CPU does not compute in it.
+    """
     if dtype not in ("auto", *_PRECISIONS):
         raise InputError(f"dtype must be 'auto', {', '.join(map(repr, _PRECISIONS))}, not {dtype!r}")
     able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from crossrank.errors import InputError
+from crossrank.errors import InputError, MissingExtra
 from crossrank.inference.engine import Engine
 from crossrank.models.checkpoint import Checkpoint
 
@@ -50,6 +50,25 @@ def choose_engine(checkpoint: Checkpoint, *, backend: str = "auto", device: str 
     if find_spec("torch") is None:
         return EngineChoice("openvino", "torch is not installed; OpenVINO runs BERT-family checkpoints without it")
     return EngineChoice("torch", "no CPU form in the folder: `crossrank export` makes one")
+
+
+def resolve(choice: EngineChoice, *, device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
+    """Return the device and the precision that the chosen runtime will compute on and in, without loading anything.
+
+    Raises:
+        InputError: If an option is unknown or does not fit this machine.
+        MissingExtra: If torch is chosen and not installed.
+    """
+    if choice.backend == "openvino":
+        from crossrank.inference import openvino_engine
+
+        return "cpu", openvino_engine.choose_precision(dtype)
+    if find_spec("torch") is None:
+        raise MissingExtra("scoring with torch", extra="torch")
+    from crossrank.inference import torch_engine
+
+    target = torch_engine.choose_device(device)
+    return str(target), torch_engine.choose_precision(dtype, target)
 
 
 def load_engine(

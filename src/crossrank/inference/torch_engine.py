@@ -83,8 +83,8 @@ class TorchEngine:
             import transformers  # noqa: F401  the loaders import it
         except ImportError:
             raise MissingExtra(f"scoring {checkpoint.name} with torch", extra="torch") from None
-        target = _choose_device(device)
-        precision = _choose_dtype(dtype, target) if model is None else str(model.dtype).removeprefix("torch.")
+        target = choose_device(device)
+        precision = choose_precision(dtype, target) if model is None else str(model.dtype).removeprefix("torch.")
         threads = check_positive("num_threads", num_threads)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -189,7 +189,12 @@ def _padded_forward(model: torch.nn.Module, checkpoint: Checkpoint, device: torc
     return forward
 
 
-def _choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """Return the device that a name stands for; `"auto"` takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        InputError: If it is unknown, or not there.
+    """
     import torch
 
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -207,7 +212,12 @@ def _choose_device(device: str) -> torch.device:
     return target
 
 
-def _choose_dtype(dtype: str, device: torch.device) -> str:
+def choose_precision(dtype: str, device: torch.device) -> str:
+    """Return the precision that `dtype` stands for on a device.
+
+    Raises:
+        InputError: If it is unknown.
+    """
     import torch
 
     if dtype == "auto":
