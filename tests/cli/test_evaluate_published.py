@@ -49,7 +49,8 @@ def test_a_suite_prints_published_rows_beside_ours(crossrank, exported, nanobeir
     found = json.loads((out / "results.json").read_text())["datasets"]
     assert list(found) == [f"Nano{name}" for name in NANO]
     assert list(found["NanoNQ"]["reranked"]) == ["nDCG@10", "RR@10"], "the measure of the suite comes first"
-    assert found["NanoNQ"]["first_stage_name"] == "given"
+    assert found["NanoNQ"]["first_stage_name"] == "given ranking"
+    assert found["NanoNQ"]["first_stage"]["RR@10"] == 0.5, "BM25's order is kept"
     assert found["NanoNQ"]["pairs"] == 9
     assert found["NanoArguAna"]["pairs"] == 8, "the query that is a document does not rank itself"
     report = (out / "report.md").read_text()

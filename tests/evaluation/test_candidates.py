@@ -32,6 +32,12 @@ def test_retrieved_from_the_whole_corpus_for_judged_queries_alone(make_set):
     assert {query_id: ids(found) for query_id, found in run.items()} == {"q1": ["d0", "d2", "d4"]}
 
 
+def test_candidates_that_a_retriever_ranked_keep_its_order(make_set):
+    data = make_set({"q1": {"d1": 1}}, candidates={"q1": ["d3", "d1", "d2", "d1"]})
+    ranked = given(replace(data, candidates_are_ranked=True), "q1")
+    assert [(item.document_id, item.score) for item in ranked] == [("d3", 0), ("d1", -1), ("d2", -2)]
+
+
 def test_given_candidates_are_ordered_and_none_is_lost(make_set):
     data = make_set({"q1": {"d1": 1}, "q2": {"d1": 1}}, candidates={"q1": ["d1", "d3", "d8", "d4"]})
     run = retrieve(data, Numbered(), depth=2)

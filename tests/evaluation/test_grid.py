@@ -94,6 +94,18 @@ def test_a_constant_scorer_gains_nothing_from_lists_that_name_the_relevant_docum
     assert cell.mean(RERANKED, "R@5") == pytest.approx(5 / 20, abs=0.06)
 
 
+def test_an_arbitrary_order_is_not_fused_with(tmp_path, make_set, look_up):
+    data, scorer = make_set(QRELS, num_documents=400), look_up(lambda q, d: 1.0)
+    store, stage = RunStore(tmp_path), FirstStage("given (no order)", first_stage, {}, is_ranked=False)
+    baselines = find_baselines(store, data, stage, None, 20)
+    model = Contestant("model", {}, lambda: scorer)
+    with pytest.raises(InputError, match="come without an order or scores to fuse with"):
+        run_cell(store, data, baselines, model, Rules(RULES.measures, 20, ("zscore:0.5",)))
+    assert scorer.pairs == [], "said before anything is scored"
+    cell, _ = run_cell(store, data, baselines, model, RULES)
+    assert cell.first_stage == "given (no order)"
+
+
 def test_a_query_without_candidates_counts_as_0(tmp_path, make_set, look_up):
     data = make_set({"q1": {"d1": 1}, "q2": {"d1": 1}, "q3": {"d1": 1}, "q4": {"d1": 1}})
     stage = {"q1": (Candidate("d1", 1.0),), "q2": ()}

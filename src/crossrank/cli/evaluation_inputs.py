@@ -194,9 +194,15 @@ class FirstStageOptions:
         if self.first_stage:
             return self._retrieved(self.first_stage, data)
         if data.candidates is not None:
-            return FirstStage("given", lambda data: {query_id: given(data, query_id) for query_id in data.qrels}, {})
+            name = "given ranking" if data.candidates_are_ranked else "given (no order)"
+            return FirstStage(
+                name,
+                lambda data: {query_id: given(data, query_id) for query_id in data.qrels},
+                {},
+                is_ranked=data.candidates_are_ranked,
+            )
         if data.modality == "image" and len(data.corpus) <= self.depth:
-            return FirstStage("all documents", everything, {})
+            return FirstStage("all documents (no order)", everything, {}, is_ranked=False)
         if data.modality == "image":
             raise InputError(
                 f"{data.name} has no text for BM25 to search: give candidates with --run, or search the images with "

@@ -39,11 +39,12 @@ class EvaluationSet:
         corpus: Documents by id, read lazily.
         qrels: Grade by document by query; from 0, and above 0 is relevant. Every query in it counts.
         candidates: Where the set comes with a list of documents to rank for each query (`top_ranked`): their ids.
-            The order carries no meaning.
+            The order carries no meaning, unless `candidates_are_ranked`.
         split: The split, as in `"dev"`.
         language: Of the queries and documents, as in `"en"`, or `"de-en"` for German queries over English documents;
             None where it is unknown.
         modality: What of a document is there to read.
+        candidates_are_ranked: The candidates stand in the order of a retriever, best first.
         queries_are_documents: The corpus has each query under its own id, and a query must not find itself.
         fingerprint: A text that changes when the files do, so that runs of other texts are not taken for these.
     """
@@ -57,6 +58,7 @@ class EvaluationSet:
     language: str | None = None
     modality: Modality = "text"
     queries_are_documents: bool = False
+    candidates_are_ranked: bool = False
     fingerprint: str = ""
 
     def sample(self, num_queries: int, *, seed: int = 0) -> EvaluationSet:

@@ -44,6 +44,8 @@ LAYOUTS: dict[str, tuple[_Reader, str]] = {
     "techqa": (techqa.read, "dev"),
     "xquad": (xquad.read, "dev"),
 }
+# Layouts whose candidates stand in the order of their retriever.
+_RANKED = ("nanobeir",)
 _CONFIGS = {"mlqa": mlqa.CROSS_PAIRS, "xquad": xquad.POOLS}
 
 
@@ -143,6 +145,7 @@ def open_published(
             candidates=_read_candidates(folder),
             language=published.language,
             queries_are_documents=published.queries_are_documents,
+            candidates_are_ranked=published.layout in _RANKED,
         )
         yield _in_language(data, folder, published.query_language) if published.query_language else data
 

@@ -45,8 +45,11 @@ def _only(found: Iterable[Candidate], pool: set[str], query_id: str) -> tuple[Ca
 
 
 def given(data: EvaluationSet, query_id: str) -> tuple[Candidate, ...]:
-    """Return the candidates that come with the data set, in an order that knows nothing of relevance."""
+    """Return the candidates that come with the data set: as ranked there, else in an order that knows no relevance."""
     listed = (data.candidates or {}).get(query_id, ())
+    if data.candidates_are_ranked:
+        ranked = (Candidate(item, -float(place)) for place, item in enumerate(dict.fromkeys(listed)))
+        return _others(ranked, query_id, data)
     return _others(without_order(query_id, listed), query_id, data)
 
 

@@ -60,11 +60,13 @@ class FirstStage:
         name: For tables and file names.
         find: Returns them for a data set.
         settings: Everything else that they depend on.
+        is_ranked: Whether it ranks them; otherwise their order is arbitrary.
     """
 
     name: str
     find: Callable[[EvaluationSet], Run]
     settings: Mapping[str, Any]
+    is_ranked: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ class Baselines:
         name: Of the first stage.
         first_stage: Its candidates.
         bm25: The BM25 baseline, or None where the documents have no text.
+        is_ranked: Whether the first stage ranks its candidates.
     """
 
     name: str
     first_stage: Run
     bm25: Run | None
+    is_ranked: bool = True
 
 
 def find_baselines(
@@ -109,7 +113,7 @@ def find_baselines(
             settings = _settings_of(data) | {"depth": depth} | dict(stage.settings)
             stored = store.load(data.name, stage.name, settings) or _keep(store, data, stage, settings)
             runs[stage.name] = stored.run
-    return Baselines(first_stage.name, runs[first_stage.name], runs[bm25.name] if bm25 else None)
+    return Baselines(first_stage.name, runs[first_stage.name], runs[bm25.name] if bm25 else None, first_stage.is_ranked)
 
 
 def _keep(store: RunStore, data: EvaluationSet, stage: FirstStage, settings: Mapping[str, Any]) -> StoredRun:
@@ -137,7 +141,15 @@ def run_cell(
 
     Returns:
         The numbers, and the run of raw scores.
+
+    Raises:
+        InputError: If a fusion is asked for with a first stage that ranks nothing.
     """
+    if rules.fusions and not baselines.is_ranked:
+        raise InputError(
+            f"the candidates of {data.name} come without an order or scores to fuse with: rank them by --first-stage, "
+            "or leave --fuse out"
+        )
     reranked = score_candidates(store, data, contestant, baselines.first_stage, progress=progress)
     runs: dict[str, Run] = {} if baselines.bm25 is None else {BM25: baselines.bm25}
     runs |= {FIRST_STAGE: baselines.first_stage, RERANKED: reranked.run}
