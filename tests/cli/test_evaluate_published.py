@@ -202,7 +202,7 @@ def test_a_bi_encoder_of_pages_searches_what_it_is_told_to(
     assert result.exit_code == 0, result.stderr
     facts = json.loads((out / "results.json").read_text())["datasets"]["pages"]
     print(facts["first_stage_name"])
-    assert facts["first_stage_name"] == (stage if searched == "text" else f"{stage} ({searched})")
+    assert facts["first_stage_name"] == "dense:embed-vl" + ("" if searched == "text" else f" ({searched})")
     assert "bm25" in facts, "the baseline searches the text all the same"
     retriever = Dense(open_embedder(tmp_path / "embed-vl", device="cpu"))
     with open_beir(drawn_pages) as data:
