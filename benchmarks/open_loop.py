@@ -103,7 +103,8 @@ async def saturate(port: int, path: str, bodies: list[bytes], *, clients: int, s
         nonlocal answered
         rng = random.Random(number)
         while time.perf_counter() < began + seconds:
-            answered += await connections.post(path, rng.choice(bodies)) == 200
+            status = await connections.post(path, rng.choice(bodies))
+            answered += status == 200
 
     await asyncio.gather(*map(ask, range(clients)))
     connections.close()

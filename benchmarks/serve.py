@@ -157,8 +157,10 @@ def overload(
     before, resident, stop = server.resident_megabytes, [], threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.2):
+        while True:
             resident.append(server.resident_megabytes)
+            if stop.wait(0.2):
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -167,7 +169,7 @@ def overload(
     stop.set()
     watcher.join()
     accepted = load.latencies.get(200, [])
-    half = len(resident) // 2
+    half = (len(resident) + 1) // 2
     return figures(load) | {
         "warm_up_p95": round(warm.percentile(0.95), 1),
         "deadline_s": deadline_s,
@@ -177,7 +179,7 @@ def overload(
         "rejection_p99": round(load.percentile(0.99, 429), 1),
         "resident_megabytes_before": round(before),
         "resident_megabytes_first_half": round(max(resident[:half])),
-        "resident_megabytes_second_half": round(max(resident[half:])),
+        "resident_megabytes_second_half": round(max(resident[half - 1 :])),
     }
 
 

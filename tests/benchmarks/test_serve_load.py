@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def test_requests_are_the_same_every_time(modules):
 def test_what_a_server_can_do_at_most_is_found_by_clients_that_wait(modules):
     open_loop, _ = modules
     waiting = [0, 0]  # now, and at most
+    answered = []
 
     async def measure():
         busy = asyncio.Lock()
@@ -83,14 +85,18 @@ def test_what_a_server_can_do_at_most_is_found_by_clients_that_wait(modules):
                 async with busy:
                     await asyncio.sleep(0.02)  # 50 a second at most, whoever asks
                 waiting[0] -= 1
+                answered.append(time.perf_counter())
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        began = time.perf_counter()
         rate = await open_loop.saturate(server.sockets[0].getsockname()[1], "/", [b"{}"], clients=4, seconds=0.5)
+        seconds = time.perf_counter() - began
         server.close()
-        return rate
+        return rate, seconds
 
-    assert 0 < asyncio.run(measure()) <= 50
+    rate, seconds = asyncio.run(measure())
+    assert rate <= 50 and rate * seconds == pytest.approx(len(answered), rel=0.1), "every answer counts"
     assert waiting == [0, 4], "each client sends one at a time, all of them at once"
 
 
