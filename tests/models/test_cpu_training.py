@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForSequenceClassification
 
 from crossrank.models.cpu_training import CheapDropout, drop, prepare_for_cpu
@@ -47,6 +48,14 @@ def test_dropout_repeats_by_the_seed_of_torch_and_has_two_ends() -> None:
     assert not torch.equal(drawn[0], drawn[2])
     assert torch.equal(drop(values, 0.0), values)
     assert torch.equal(drop(values, 1.0), torch.zeros(7, 3))
+
+
+def test_dropout_that_is_computed_twice_drops_the_same() -> None:
+    values = torch.ones(64, requires_grad=True)
+    twice = checkpoint(lambda x: 3 * drop(2 * x, 0.5), values, use_reentrant=False)
+    twice.sum().backward()
+    assert 0 < twice.count_nonzero() < 64
+    assert torch.equal(values.grad, twice.detach())
 
 
 def test_dropout_of_a_model_follows_its_mode(tiny_checkpoint) -> None:

@@ -64,14 +64,16 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, rate: float) -> Tensor:
         draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         threshold = round(rate * _LEVELS) - _LEVELS // 2
-        ctx.kept = (draws.view(torch.int16)[: values.numel()] >= threshold).view(values.shape)
+        kept = (draws.view(torch.int16)[: values.numel()] >= threshold).view(values.shape)
+        ctx.save_for_backward(kept)
         ctx.scale = 1 / (1 - rate) if rate < 1 else 0.0
-        dropped: Tensor = (values * ctx.kept).mul_(ctx.scale)
+        dropped: Tensor = (values * kept).mul_(ctx.scale)
         return dropped
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (gradient * ctx.kept).mul_(ctx.scale), None
+        (kept,) = ctx.saved_tensors
+        return (gradient * kept).mul_(ctx.scale), None
 
 
 def _register() -> None:
