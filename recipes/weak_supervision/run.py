@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossrank.errors import RerankError
+from crossrank.llm.opening import open_chat
 from crossrank.models.checkpoint import DEFAULT_MODEL
-from sets import Judged, parted, read_labelled, write_judged, write_queries, write_run, write_shown_groups
+from sets import Judged, judged_texts, parted, read_labelled, write_judged, write_queries, write_run, write_shown_groups
 from steps import Steps
 
 RECIPE = Path(__file__).parents[1] / "weak_supervision.yaml"
@@ -32,6 +33,8 @@ DEV_DEPTH = 30
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options(arguments)
     try:
+        if options.assessor:
+            open_chat(options.assessor, base_url=options.base_url)  # a missing key ends it now, not after an hour
         Pipeline(options).run()
     except RerankError as error:
         sys.exit(f"Error: {error}")
@@ -130,8 +133,7 @@ class Pipeline:
         people = [options.judged_queries, options.judgements] if options.judgements else []
 
         def make() -> None:
-            judged = read_labelled(*people, relevant_from=0).queries.values() if people else ()
-            write_queries(output, clicks, judged, **settings)
+            write_queries(output, clicks, judged_texts(*people) if people else (), **settings)
 
         needs = [clicks / "labels.jsonl", *(path for path in people if path.is_file())]
         return self.steps.own(output, make, needs=needs, **settings)

@@ -100,13 +100,19 @@ def read_labelled(queries: Path, grades: Path, *, relevant_from: int) -> Judged:
     if unknown is not None:
         raise InputError(f"{grades} judges query {unknown!r}, whose text is not in {queries}")
     cut = {pair: grade if grade >= relevant_from else 0 for pair, grade in found.items()}
-    answered = {query_id for (query_id, _), grade in cut.items() if grade or not relevant_from}
+    answered = {query_id for (query_id, _), grade in cut.items() if grade}
     if len(answered) < len({query_id for query_id, _ in found}):
         print(f"{grades}: {len({q for q, _ in found} - answered)} queries without a relevant document", file=sys.stderr)
     return Judged(
         {query_id: texts[query_id] for query_id in texts if query_id in answered},
         {pair: grade for pair, grade in cut.items() if pair[0] in answered},
     )
+
+
+def judged_texts(queries: Path, grades: Path) -> set[str]:
+    """Return the texts of the queries that somebody has judged."""
+    texts = read_queries(queries)
+    return {texts[query_id] for query_id, _ in read_grades(grades) if query_id in texts}
 
 
 def parted(judged: Judged, num: int, *, seed: int) -> tuple[Judged, Judged]:

@@ -56,6 +56,22 @@ def test_without_sessions_a_page_begins_at_position_1(tmp_path):
     assert [len(page.impressions) for page in read_click_log(log)] == [2, 1]
 
 
+def test_a_session_may_ask_the_same_query_again_at_once(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("session,query,document,position,clicked\ns,mars,b,2,1\ns,mars,a,1,0\ns,mars,a,1,1\ns,mars,b,2,0\n")
+    first, second = read_click_log(log)
+    assert [shown.clicked for shown in first.impressions] == [False, True]
+    assert [shown.clicked for shown in second.impressions] == [True, False]
+
+
+def test_a_parquet_struct_without_a_position_counts_from_the_top(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    documents = [[{"id": "a", "position": None}, {"id": "b", "position": None}], [{"id": "a", "position": 3}]]
+    pq.write_table(pa.table({"query": ["mars", "mars"], "documents": documents}), tmp_path / "log.parquet")
+    pages = list(read_click_log(tmp_path / "log.parquet"))
+    assert [[shown.position for shown in page.impressions] for page in pages] == [[1, 2], [3]]
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [

@@ -297,6 +297,13 @@ def test_a_step_is_done_once_and_refused_where_what_it_was_made_of_has_changed(r
     assert stopped.value.code == 2
 
 
+def test_a_missing_key_ends_it_before_the_first_step(log, tmp_path):
+    command = ["--log", log, "--corpus", log, "-o", tmp_path / "work", "--assessor", "openai/m"]
+    done = run_script("run.py", *command, OPENAI_API_KEY="", OPENAI_BASE_URL="")
+    assert done.returncode == 1 and "set OPENAI_API_KEY" in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -11,7 +11,7 @@ Two layouts, told apart by the first row. One row a page (JSONL or Parquet):
     s1,red planet,d3,1,0,
 
 Positions count from 1. `session`, `query_id` and `dwell_s` may be left out; without sessions the rows of one page are
-those between two of position 1.
+those between two of position 1. Where a session asks the same query again at once, its second position 1 begins a page.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _page(record: Mapping[str, Any]) -> ResultPage:
     shown = []
     for place, document in enumerate(_listed(record, "documents"), start=1):
         document_id = _document_id(document)
-        position = _position(document.get("position", place)) if isinstance(document, Mapping) else place
+        stated = document.get("position") if isinstance(document, Mapping) else None
+        position = place if stated is None else _position(stated)
         shown.append(Impression(document_id, position, document_id in clicks, clicks.get(document_id)))
     unseen = clicks.keys() - {impression.document_id for impression in shown}
     if unseen:
@@ -160,7 +161,9 @@ def _join_impressions(rows: Iterable[_Row], name: str, skipped: SkippedLines | N
         except InputError as error:
             skip_or_raise(DataError(f"{row.where}{error}", path=name, line=row.line), skipped)
             continue
-        starts_again = row.record.get("session") is None and impression.position == 1
+        # With sessions the rows of a page may stand in any order, and a query may be asked again at once.
+        top_is_new = row.record.get("session") is None or any(before.position == 1 for before in shown)
+        starts_again = impression.position == 1 and top_is_new
         if head is not None and (now != key or starts_again):
             yield from _finished(head, shown, name, skipped)
             head, shown = None, []
