@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.assessor:
             open_chat(options.assessor, base_url=options.base_url)  # a missing key ends it now, not after an hour
         Pipeline(options).run()
-    except RerankError as error:
+    except (RerankError, OSError) as error:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         print("interrupted: give the same command again to go on", file=sys.stderr)
@@ -242,7 +242,7 @@ class Pipeline:
             command = ["evaluate", "--data", judged, "--split", "test", "--run", candidates, "--depth", options.depth]
             command += [part for name in (*self.baseline, model) for part in ("--model", name)]
             command += ["-o", output]
-            needs = [candidates, judged / "qrels" / "test.tsv", model / "model.safetensors"]
+            needs = [candidates, judged / "qrels" / "test.tsv", *sorted(model.glob("*.safetensors"))]
             self.steps.command(output, command, needs=needs, done=output / "results.json")
 
 

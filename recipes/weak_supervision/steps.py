@@ -95,11 +95,19 @@ def _run(command: Sequence[str]) -> None:
     Raises:
         SystemExit: If it does not end with 0.
     """
-    process = subprocess.Popen(command, start_new_session=True)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, frame: Any) -> None:
+        if not started:
+            raise KeyboardInterrupt
+        started[0].send_signal(number)
+
     caught = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, frame: process.send_signal(number)) for number in caught]
+    # Before it starts: a signal that is caught here is the command's own again, one that a shell ignores would stay so.
+    before = [signal.signal(number, forward) for number in caught]
     try:
-        code = process.wait()
+        started.append(subprocess.Popen(command, start_new_session=True))
+        code = started[0].wait()
     finally:
         for number, handler in zip(caught, before, strict=True):
             signal.signal(number, handler)
