@@ -72,7 +72,7 @@ def write_lines(path, rows):
 
 def run_script(name, *arguments, **environment):
     command = [sys.executable, str(RECIPE / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=1200)
 
 
 def settings(tmp_path):
@@ -154,9 +154,9 @@ def interrupted(command, server, environment):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(arguments, env=os.environ | environment, **pipes)
     try:
-        assert reached.wait(240)
+        assert reached.wait(900)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=600)
     finally:
         process.kill()
         server.otherwise = grade
