@@ -5,19 +5,29 @@
 `train.jsonl` and `dev.jsonl` ask about different documents. Each question names the start of the paragraph that answers
 it; its negatives are the other paragraphs of that document and paragraphs of others. `teacher.jsonl` is `train.jsonl`
 with the scores of the shipped model, and `weak.jsonl` asks with the titles of the documents for their paragraphs.
+
+`pages.train.jsonl` and `pages.dev.jsonl` ask some of these questions of pages: each paragraph is drawn on a page of its
+own, `pages/DOCUMENT-pNUMBER.png`. The documents of the first have the paragraph as a text layer too.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import textwrap
 from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
 
 from crossrank import Reranker
 
 HERE = Path(__file__).parent
 HANDBOOK = HERE.parent / "handbook"
 NUM_NEGATIVES = {"train": 7, "dev": 14}
+# The documents whose paragraphs are drawn.
+PAGES = {"train": ("invoices.md", "refunds.md", "security-keys.md"), "dev": ("passwords.md",)}
+PAGE_SIZE, LINE_CHARACTERS = (256, 192), 42
 
 # file: questions, each with the first words of the paragraph that answers it
 TRAIN = {
@@ -163,9 +173,42 @@ def with_teacher(rows: list[dict]) -> list[dict]:
     return scored
 
 
+def page_rows(questions: dict[str, dict[str, str]], names: tuple[str, ...], *, with_text: bool) -> list[dict]:
+    """Draw the pages of some documents, and return a row a question: its page, and the other pages as negatives."""
+    rows = []
+    for name in names:
+        texts, stem = paragraphs(name), Path(name).stem
+        pages = [
+            {"text": text if with_text else "", "image": f"pages/{stem}-p{number}.png", "doc_id": stem}
+            for number, text in enumerate(texts, start=1)
+        ]
+        for page, text in zip(pages, texts, strict=True):
+            draw_page(text).save(HERE / page["image"], optimize=True)
+        for question, start in questions[name].items():
+            positives = [page for page, text in zip(pages, texts, strict=True) if text.startswith(start)]
+            rows.append(
+                {
+                    "query": question,
+                    "positives": positives,
+                    "negatives": [page for page in pages if page not in positives],
+                }
+            )
+    return rows
+
+
+def draw_page(text: str) -> PIL.Image.Image:
+    """Return a small page with a text on it, black on white."""
+    page = PIL.Image.new("1", PAGE_SIZE, 1)
+    PIL.ImageDraw.Draw(page).multiline_text((6, 6), "\n".join(textwrap.wrap(text, LINE_CHARACTERS)), fill=0)
+    return page
+
+
 def main() -> None:
+    (HERE / "pages").mkdir(exist_ok=True)
     train, dev = groups(TRAIN, NUM_NEGATIVES["train"]), groups(DEV, NUM_NEGATIVES["dev"])
     files = {"train": train, "dev": dev, "teacher": with_teacher(train), "weak": weak_groups()}
+    files["pages.train"] = page_rows(TRAIN, PAGES["train"], with_text=True)
+    files["pages.dev"] = page_rows(DEV, PAGES["dev"], with_text=False)
     for name, rows in files.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (HERE / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")

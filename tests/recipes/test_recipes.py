@@ -19,7 +19,7 @@ def test_the_recipes_are_there() -> None:
     names = {path.stem for path in RECIPES}
     assert names >= {
         "llama3_2_1b", "llama3_2_1b_lora", "llama3_1_8b_lora", "modernbert_base", "minilm_l6", "domain_adaptation",
-        "weak_supervision", "distill",
+        "weak_supervision", "distill", "llama_nemotron_vl", "vl_from_parts",
     }  # fmt: skip
 
 

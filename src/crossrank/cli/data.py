@@ -46,11 +46,12 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check training data: bad rows, missing and duplicate ids, positives among negatives, empty texts, leakage.
+    """Check training data: bad rows and images, missing and duplicate ids, positives among negatives, leakage.
 
     Ends with 2 where the data is broken; with 0 where there are warnings alone.
     """
     from crossrank.data.groups.build import check_data
+    from crossrank.encoding.images import check_image
     from crossrank.retrieval.bm25 import BM25
 
     if any(path.endswith(_RECIPES) for path in paths):
@@ -60,7 +61,7 @@ def check(
     else:
         config = _config(_sources(paths, split), _sources(dev or [], dev_split), num_negatives)
     with progress("documents", total=None) as advance:
-        checked = check_data(config, first_stage=BM25, on_progress=advance)
+        checked = check_data(config, first_stage=BM25, check_image=check_image, on_progress=advance)
     report = describe(config, checked)
     if as_json:
         print_json(report)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from crossrank.data.beir import open_corpus, read_queries
 from crossrank.data.groups.corpus_id import METADATA_FILE, corpus_files, corpus_folders, read_corpora
 from crossrank.data.groups.inline import ID_KEYS, QUERY_KEYS, first_field, query_id
-from crossrank.data.groups.store import StoreWriter
+from crossrank.data.groups.store_writer import StoreWriter
 from crossrank.data.json_stream import stream_json
 from crossrank.data.qrels import read_qrels
 from crossrank.data.records import json_kind, record_id

@@ -18,6 +18,8 @@ DEFAULT_TEXT_COLUMN = "text"
 ID_KEYS = ("id", "_id")
 # The largest limit that every platform takes; a field is a document and may be long.
 CSV_FIELD_LIMIT = 2**31 - 1
+# Of a Parquet file so many rows are held at once, or so many bytes.
+_BATCH_ROWS, _BATCH_BYTES = 1024, 32 << 20
 ColumnCheck = Callable[[list[str], int | None], None]
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -244,11 +246,18 @@ def _parquet_batches(file: Any, first: int) -> Iterator[tuple[int, Any]]:
     number, groups = 1, list(range(file.num_row_groups))
     while groups and number + file.metadata.row_group(groups[0]).num_rows <= first:
         number += file.metadata.row_group(groups.pop(0)).num_rows
-    for batch in file.iter_batches(batch_size=1024, row_groups=groups):
+    for batch in file.iter_batches(batch_size=_batch_rows(file), row_groups=groups):
         skipped = min(max(first - number, 0), batch.num_rows)
         if skipped < batch.num_rows:
             yield number + skipped, batch.slice(skipped)
         number += batch.num_rows
+
+
+def _batch_rows(file: Any) -> int:
+    """Return how many rows are held at once: fewer where they are large, as those with images are."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    row_bytes = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    return int(max(1, min(_BATCH_ROWS, _BATCH_BYTES / max(1.0, row_bytes))))
 
 
 class _RecordLines:

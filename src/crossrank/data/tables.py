@@ -95,7 +95,7 @@ class Tables:
             raise DataError(f"no split {split!r} in {config!r}: {found}", path=self._source)
         files = splits[split] if split in splits else next(iter(splits.values()))
         for file in files:
-            yield from _read(file)
+            yield from read_table(file)
 
     def splits(self, config: str) -> dict[str, list[Path]]:
         """Return the files of a config by split; empty where there is no such config."""
@@ -144,7 +144,13 @@ def _matching(folder: Path, patterns: list[str]) -> list[Path]:
     return [names[name] for name in sorted(names) if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
-def _read(file: Path) -> Iterator[Row]:
+def read_table(file: Path) -> Iterator[Row]:
+    """Yield the rows of a Parquet file, JSON lines, CSV or TSV.
+
+    Raises:
+        DataError: If the file cannot be read.
+        MissingExtra: If it is Parquet and pyarrow is not installed.
+    """
     name = display_name(file)
     kind = file.name.removesuffix(".gz")
     if kind.endswith(".parquet"):

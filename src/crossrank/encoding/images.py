@@ -116,6 +116,20 @@ class ImageSource(LazyImage):
             raise self._damaged(error) from None
         return self._eight_bits(upright)
 
+    def check(self) -> None:
+        """Decode the image and forget it.
+
+        Raises:
+            InputError: As `load`.
+        """
+        image = self._open()
+        image.draft("RGB", (1, 1))
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise self._damaged(error) from None
+        self._check_mode(image.mode)
+
     def _open(self) -> Image:
         """Return the image with its header read, after all checks that need no pixels."""
         import PIL.Image
@@ -180,14 +194,17 @@ class ImageSource(LazyImage):
         import numpy as np
         import PIL.Image
 
+        self._check_mode(image.mode)
         if image.mode in _READ_MODES:
             return image
-        if image.mode.startswith("I"):
-            pixels = np.asarray(image).astype(np.int64)
-            # 32-bit modes hold what a file of 16 bits, or of 8, says.
-            shift = 8 if image.mode.startswith("I;16") or pixels.max(initial=0) > 255 else 0
-            return PIL.Image.fromarray((pixels.clip(0, 65535) >> shift).astype(np.uint8))
-        raise InputError(f"{self.where}: pixels of mode {image.mode!r} are not read: save it as 8-bit RGB or grey")
+        pixels = np.asarray(image).astype(np.int64)
+        # 32-bit modes hold what a file of 16 bits, or of 8, says.
+        shift = 8 if image.mode.startswith("I;16") or pixels.max(initial=0) > 255 else 0
+        return PIL.Image.fromarray((pixels.clip(0, 65535) >> shift).astype(np.uint8))
+
+    def _check_mode(self, mode: str) -> None:
+        if mode not in _READ_MODES and not mode.startswith("I"):
+            raise InputError(f"{self.where}: pixels of mode {mode!r} are not read: save it as 8-bit RGB or grey")
 
     def _check_pixels(self, size: tuple[int, int]) -> None:
         if size[0] * size[1] == 0:
@@ -205,6 +222,18 @@ class ImageSource(LazyImage):
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(f"{self.where}: damaged or cut short ({error}); copy it again")
+
+
+def check_image(image: str | bytes) -> None:
+    """Decode an image once, to know that it can be; a JPEG at a fraction of its size, which reads all of it too.
+
+    Raises:
+        InputError: If it cannot be read.
+        MissingExtra: If Pillow is not installed.
+    """
+    source = ImageSource(image, where="an image")
+    source.where = _describe(image)
+    source.check()
 
 
 def _orientation(image: Image) -> int:

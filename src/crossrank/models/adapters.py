@@ -63,7 +63,8 @@ def export_merged(model: str | Path, out: Path, *, revision: str | None = None) 
     import torch
 
     from crossrank.models.bidirectional import load_bidirectional
-    from crossrank.models.saving import save_checkpoint
+    from crossrank.models.nemotron_vl import load_nemotron_vl
+    from crossrank.models.saving import save_checkpoint, save_visual
     from crossrank.models.sequence_classification import load_sequence_classifier
 
     checkpoint = open_checkpoint(model, revision=revision)
@@ -71,7 +72,12 @@ def export_merged(model: str | Path, out: Path, *, revision: str | None = None) 
         raise InputError(f"{checkpoint.name} is a whole model: there is no adapter to merge")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} is there already: give a folder that does not exist or is empty")
+    tokenizer, settings = checkpoint.tokenizer_folder, checkpoint.settings
+    if checkpoint.family.layout == "nemotron-vl":
+        pages = load_nemotron_vl(checkpoint, dtype=torch.float32)
+        config, processor = checkpoint.config, checkpoint.folder
+        return save_visual(out, model=pages, config=config, tokenizer=tokenizer, processor=processor, settings=settings)
     is_decoder = checkpoint.family.layout == "bidirectional"
     load = load_bidirectional if is_decoder else load_sequence_classifier
     whole = load(checkpoint, dtype=torch.float32)
-    return save_checkpoint(out, model=whole, tokenizer=checkpoint.tokenizer_folder, settings=checkpoint.settings)
+    return save_checkpoint(out, model=whole, tokenizer=tokenizer, settings=settings)

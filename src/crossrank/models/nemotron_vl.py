@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.bidirectional import encode, make_bidirectional, pool
 from crossrank.models.bidirectional_layout import HeadSettings, check_pooling, check_temperature
 from crossrank.models.checkpoint import Checkpoint
+from crossrank.models.locating import find_folder
+from crossrank.models.lora_base import base_of_adapter, merge_adapter
 from crossrank.models.sequence_classification import Float32Linear
 from crossrank.models.tokenizer_files import slot_id_of
 from crossrank.models.vision_cache import VisionCache
@@ -38,6 +41,8 @@ _SHARD_SIZE = "5GB"
 # Of the published file; a reranker has "model." before all but its head.
 _LANGUAGE, _VISION, _PROJECTOR, _HEAD = "language_model.", "vision_model.", "mlp1.", "score."
 _INNER_VISION = "vision_model."
+# Of a reranker: how names start here, and in the published file.
+_STARTS = {part: f"model.{part}" for part in (_LANGUAGE, _PROJECTOR)} | {_VISION: f"model.{_VISION}{_INNER_VISION}"}
 _LLM_CLASSES = ("LlamaBidirectionalModel", "LlamaBidirectionalForSequenceClassification")
 
 
@@ -191,6 +196,11 @@ def load_nemotron_vl(checkpoint: Checkpoint, *, dtype: torch.dtype | str) -> Nem
         UnsupportedModel: If its language model is not a bidirectional Llama.
     """
     where, config = checkpoint.name, checkpoint.config
+    base = base_of_adapter(checkpoint.folder)
+    if base is not None:
+        below = load_nemotron_vl(replace(checkpoint, folder=find_folder(*base)), dtype=dtype)
+        merged: Any = merge_adapter(below, checkpoint.folder, where)
+        return cast(NemotronVLReranker, merged)
     tensors = read_tensors(checkpoint.folder)
     head = _load_head(_take(tensors, _HEAD), where)
     model = NemotronVLReranker(
@@ -254,11 +264,18 @@ def load_towers(
 
 def nemotron_vl_tensors(model: NemotronVLReranker) -> dict[str, Tensor]:
     """Return the weights under the names of the published file."""
-    named: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        inner = name.replace(_VISION, _VISION + _INNER_VISION, 1) if name.startswith(_VISION) else name
-        named[inner if name.startswith(_HEAD) else "model." + inner] = tensor.contiguous()
-    return named
+    return {_renamed(name, _STARTS): tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def fill_nemotron_vl(model: NemotronVLReranker, tensors: Mapping[str, Tensor]) -> None:
+    """Put weights that `nemotron_vl_tensors` named into a model of the same shape."""
+    starts = {published: own for own, published in _STARTS.items()}
+    model.load_state_dict({_renamed(name, starts): tensor for name, tensor in tensors.items()})
+
+
+def _renamed(name: str, starts: Mapping[str, str]) -> str:
+    start = next((start for start in starts if name.startswith(start)), "")
+    return starts.get(start, "") + name.removeprefix(start)
 
 
 def write_nemotron_vl(folder: Path, model: NemotronVLReranker, config: Mapping[str, Any]) -> None:
@@ -266,6 +283,11 @@ def write_nemotron_vl(folder: Path, model: NemotronVLReranker, config: Mapping[s
     from huggingface_hub import save_torch_state_dict
 
     save_torch_state_dict(nemotron_vl_tensors(model), folder, max_shard_size=_SHARD_SIZE)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.json` without the classes that need remote code."""
     own = {key: value for key, value in config.items() if key != "auto_map"}
     (folder / "config.json").write_text(json.dumps(own, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from crossrank.models.checkpoint import Checkpoint
+    from crossrank.models.nemotron_vl import NemotronVLReranker
 
 # Classes of torch, by the names under which sentence-transformers looks for them.
 _ACTIVATION_NAMES = {
@@ -103,22 +104,69 @@ def save_loaded(folder: Path, checkpoint: Checkpoint, *, model: PreTrainedModel 
 
 
 def _save_nemotron_vl(folder: Path, checkpoint: Checkpoint) -> Path:
+    from crossrank.models.nemotron_vl import load_nemotron_vl
+
+    return save_visual(
+        folder,
+        model=load_nemotron_vl(checkpoint, dtype="auto"),
+        config=checkpoint.config,
+        tokenizer=checkpoint.tokenizer_folder,
+        processor=checkpoint.folder,
+        settings=checkpoint.settings,
+    )
+
+
+def save_visual(
+    folder: Path,
+    *,
+    model: NemotronVLReranker | Any,
+    config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase | Path,
+    processor: Mapping[str, Any] | Path,
+    settings: CheckpointSettings,
+) -> Path:
+    """Write a reranker of page images in its published layout, and return the folder; otherwise as `save_checkpoint`.
+
+    Args:
+        folder: What is written.
+        model: Its weights; of one that wears an adapter of peft, the adapter and the scoring head alone.
+        config: `config.json`.
+        tokenizer: Of transformers, or a folder whose tokenizer files are copied as they are.
+        processor: `processor_config.json`, or a folder whose files of this kind are copied as they are.
+        settings: `crossrank.json`.
+
+    Raises:
+        InputError: If the folder holds something other than a checkpoint.
+    """
     from crossrank.models.checkpoint import open_checkpoint
-    from crossrank.models.nemotron_vl import load_nemotron_vl, write_nemotron_vl
+    from crossrank.models.nemotron_vl import write_config, write_nemotron_vl
     from crossrank.models.nemotron_vl_layout import publish_nemotron_vl
 
-    model = load_nemotron_vl(checkpoint, dtype="auto")
     with _replacing(folder) as fresh:
-        write_nemotron_vl(fresh, model, checkpoint.config)
-        _save_tokenizer(fresh, checkpoint.tokenizer_folder)
-        for name in PROCESSOR_FILES:
-            if (checkpoint.folder / name).is_file():
-                shutil.copyfile(checkpoint.folder / name, fresh / name)
-        write_settings(fresh, checkpoint.settings)
-        saved = open_checkpoint(fresh)
-        assert saved.visual is not None
-        publish_nemotron_vl(fresh, saved.visual, saved.activation)
+        adapted: Any = model if hasattr(model, "peft_config") else None
+        if adapted is not None:
+            adapted.save_pretrained(str(fresh))
+            (fresh / "README.md").unlink(missing_ok=True)  # an empty form of peft
+            write_config(fresh, config)
+        else:
+            write_nemotron_vl(fresh, model, config)
+        _save_tokenizer(fresh, tokenizer)
+        _save_processor(fresh, processor)
+        write_settings(fresh, settings)
+        if adapted is None:
+            saved = open_checkpoint(fresh)
+            assert saved.visual is not None
+            publish_nemotron_vl(fresh, saved.visual, saved.activation)
     return folder
+
+
+def _save_processor(folder: Path, processor: Mapping[str, Any] | Path) -> None:
+    if not isinstance(processor, Path):
+        (folder / PROCESSOR_FILES[-1]).write_text(json.dumps(dict(processor), indent=2) + "\n", encoding="utf-8")
+        return
+    for name in PROCESSOR_FILES:
+        if (processor / name).is_file():
+            shutil.copyfile(processor / name, folder / name)
 
 
 @contextmanager

@@ -40,6 +40,12 @@ class VisionCache:
             self._keep(fresh)
         return [found[key] for key in keys]
 
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._features.clear()
+            self.num_bytes = 0
+
     def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
         with self._lock:
             found = {key: self._features[key] for key in keys if key in self._features}

@@ -22,11 +22,13 @@ NEMOTRON_VL_EMBEDDING = "llama_nemotron_vl"
 # Source: the model cards of nvidia/llama-nemotron-rerank-vl-1b-v2 and -embed-vl-1b-v2, by what a document holds.
 NEMOTRON_LIMITS = VisualLimits(text=8192, image=2048, image_text=10240)
 _NEMOTRON_TILES = 6
+# Before, for and behind an image.
+IMAGE_TOKENS = ("<img>", "<IMG_CONTEXT>", "</img>")
 _NEMOTRON_TEXT = SequenceTemplate(("question:{query} \n \n passage:{document}",), special_tokens=True)
 _NEMOTRON = VisualPrompt(
     text=_NEMOTRON_TEXT,
     image=replace(_NEMOTRON_TEXT, pieces=(IMAGE_PIECE, " question:{query} \n \n passage:{document}")),
-    image_tokens=("<img>", "<IMG_CONTEXT>", "</img>"),
+    image_tokens=IMAGE_TOKENS,
 )
 # What the reference writes where `prompt_template` is not "v1".
 _NEMOTRON_PLAIN_TEXT = replace(_NEMOTRON_TEXT, pieces=("{query} \n {document}",))

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.training.losses import check_targets
+from crossrank.training.pixels import decode
 from crossrank.types import Document, TrainingGroup
 
 # Draws from this stream of the seed order the groups; other streams choose negatives.
@@ -31,6 +32,11 @@ PAD_TO = 8
 # A block costs as much, besides its tokens, as this part of the budget.
 _BLOCK_OVERHEAD = 16
 _TOO_MUCH = np.iinfo(np.int64).max
+# What an image counts beside characters where groups are sorted by length: about a page of tokens.
+_IMAGE_CHARACTERS = 4096
+
+# The inputs of the model by name: tensors, and a list of images.
+Block = dict[str, Any]
 
 
 class Groups(Protocol):
@@ -101,7 +107,9 @@ class GroupOrder(Sampler[Place]):
 
     def _length(self, place: Place) -> int:
         group = self._groups.sample(place.index, epoch=place.epoch)
-        return max(len(document.text) for document in group.documents) + len(group.query)
+        images = any(document.image is not None for document in group.documents)
+        texts = max(len(document.text) for document in group.documents) + len(group.query)
+        return texts + images * _IMAGE_CHARACTERS
 
 
 class GroupDataset(Dataset[TrainingGroup]):
@@ -151,6 +159,9 @@ class Collator:
             _check(group, self.loss)
         encoded = self.encoder.encode([(group.query, document) for group in groups for document in group.documents])
         blocks, order = self.make_blocks(encoded)
+        for block in blocks:
+            if "images" in block:  # decoded here, where several workers may do it ahead
+                block["images"] = decode(block["images"])
         teachers = [group.teacher_scores or (0.0,) * len(group.documents) for group in groups]
         return {
             "blocks": blocks,
@@ -164,19 +175,25 @@ class Collator:
             "query_ids": [group.query_id for group in groups],
         }
 
-    def make_blocks(self, encoded: EncodedPairs) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """Return padded blocks, longest pairs first, and the place `(P,)` of each pair in their concatenation."""
+    def make_blocks(self, encoded: EncodedPairs) -> tuple[list[Block], Tensor]:
+        """Return padded blocks, longest pairs first, and the place `(P,)` of each pair in their concatenation.
+
+        Images come with a block as they are encoded, their pixels not made yet.
+        """
         plan = plan_blocks(encoded.lengths, self.budget_tokens)
         order = np.empty(len(encoded), np.int64)
         order[np.concatenate(plan)] = np.arange(len(encoded))
         return [self._block(encoded, rows) for rows in plan], torch.from_numpy(order)
 
-    def _block(self, encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+    def _block(self, encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> Block:
         batch = pad(encoded, rows, pad_token_id=self.pad_token_id, multiple_of=PAD_TO)
         block = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if self.uses_segments:
             block["token_type_ids"] = batch.token_type_ids
-        return {name: torch.from_numpy(array) for name, array in block.items()}
+        tensors: Block = {name: torch.from_numpy(array) for name, array in block.items()}
+        if any(encoded.images):
+            tensors["images"] = [encoded.images[row] for row in rows]
+        return tensors
 
 
 def plan_blocks(lengths: npt.NDArray[np.int64], budget_tokens: int | None) -> list[npt.NDArray[np.int64]]:

@@ -27,21 +27,29 @@ class ModelSection(Section):
 
     Attributes:
         name: A checkpoint folder, a name on the hub, the name of the shipped model, or `tiny:bert`, `tiny:modernbert`,
-            `tiny:llama`: a small random model with a vocabulary made from the training data. A checkpoint without a
-            scoring head gets a fresh one.
+            `tiny:llama`, `tiny:nemotron_vl`: a small random model with a vocabulary made from the training data. A
+            checkpoint without a scoring head gets a fresh one.
         revision: Branch, tag or commit on the hub.
-        max_length: Most tokens of a pair; the checkpoint's own limit if left out.
+        vision_tower: A SigLIP or SigLIP 2 of one image size, or `tiny:siglip`: joined by a fresh projector with
+            `name`, a Llama, to a reranker that reads images.
+        max_length: Most tokens of a pair; the checkpoint's own limit if left out. Of a model that reads images, for
+            every kind of document.
+        max_input_tiles: Most tiles of an image, its thumbnail not counted; the checkpoint's own if left out.
         prompt: The texts around query and document, as in `crossrank.json`; the checkpoint's own if left out.
         pooling: Of a decoder that becomes a reranker with a fresh head; its family's own if left out.
         freeze_embeddings: Keep the tables of tokens and positions as they are.
+        freeze_vision: Keep the vision tower as it is; with an adapter it is kept in any case.
     """
 
     name: str
     revision: str | None = None
+    vision_tower: str | None = None
     max_length: int | None = Field(default=None, ge=8)
+    max_input_tiles: int | None = Field(default=None, ge=1, le=64)
     prompt: dict[str, str] | None = None
     pooling: str | None = None
     freeze_embeddings: bool = False
+    freeze_vision: bool = False
 
 
 class SoftmaxCrossEntropy(Section):

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 
 from crossrank.errors import NumericalError
-from crossrank.training.batches import Collator
+from crossrank.training.batches import Block, Collator
 from crossrank.training.checkpoints import DEV_MEAN
 from crossrank.types import TrainingGroup
 
 Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Mapping[str, float]]
-Blocks = tuple[list[dict[str, torch.Tensor]], torch.Tensor]
+Blocks = tuple[list[Block], torch.Tensor]
 Measure = Callable[[Qrels, Run], float]
 
 # Pairs that are tokenised at once.
@@ -99,7 +99,7 @@ class DevelopmentRanking:
 
 def _forward(model: Any, window: Blocks, device: torch.device) -> torch.Tensor:
     blocks, order = window
-    on_device = [{name: tensor.to(device) for name, tensor in block.items()} for block in blocks]
+    on_device = [send_to_device(block, device) for block in blocks]
     scores_P: torch.Tensor = model(on_device, order.to(device)).float().cpu()
     return scores_P
 

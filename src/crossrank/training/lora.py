@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from crossrank.errors import InputError
 from crossrank.training.config import LoraSection
+from crossrank.training.visual import HEAD, PROJECTOR, TOWER, TrainableVLReranker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +23,17 @@ _PEFT_HEADS = ("classifier", "score")
 
 
 def add_adapter(
-    model: PreTrainedModel, section: LoraSection, *, fresh: Sequence[str], base: str, revision: str | None
+    model: PreTrainedModel | TrainableVLReranker,
+    section: LoraSection,
+    *,
+    fresh: Sequence[str],
+    base: str,
+    revision: str | None,
 ) -> PeftModel:
     """Freeze a classifier and put trainable low-rank updates on its linear layers.
 
-    The scoring head, and whatever else started from random weights, is trained whole and saved with the adapter.
+    Of one that reads images, those of the language model alone: vision tower and projector stay as they are. The
+    scoring head, and whatever else started from random weights, is trained whole and saved with the adapter.
 
     Args:
         model: The classifier.
@@ -40,9 +47,11 @@ def add_adapter(
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    modules = {*_head_modules(model), *(name.rpartition(".")[0] for name in fresh)}
+    modules = {*head_names(model), *(name.rpartition(".")[0] for name in fresh)}
     whole = sorted(name for name in modules if not any(name.startswith(f"{other}.") for other in modules))
-    inside = re.compile("|".join(rf"(.*\.)?{re.escape(name)}(\..*)?" for name in whole))
+    is_visual = isinstance(model, TrainableVLReranker)
+    left_alone = (TOWER, PROJECTOR) if is_visual else ()
+    inside = re.compile("|".join(rf"(.*\.)?{re.escape(name)}(\..*)?" for name in (*whole, *left_alone)))
     layers = [
         name
         for name, module in model.named_modules()
@@ -55,13 +64,14 @@ def add_adapter(
     everything = section.targets == "all-linear"
     targets = sorted({name.rpartition(".")[2] for name in layers}) if everything else list(section.targets)
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        # The wrapper for sequence classifiers hands on arguments that only those of transformers take.
+        task_type=None if is_visual else TaskType.SEQ_CLS,
         r=section.rank,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
         target_modules=targets,
         exclude_modules=inside.pattern,
-        modules_to_save=[name for name in whole if name not in _PEFT_HEADS],
+        modules_to_save=[name for name in whole if is_visual or name not in _PEFT_HEADS],
         revision=revision,
     )
     adapted: PeftModel = get_peft_model(model, config)
@@ -69,8 +79,10 @@ def add_adapter(
     return adapted
 
 
-def _head_modules(model: PreTrainedModel) -> list[str]:
-    """Return the modules beside the body that have weights."""
+def head_names(model: Any) -> list[str]:
+    """Return the modules of the scoring head: those beside the body that have weights."""
+    if isinstance(model, TrainableVLReranker):
+        return [HEAD]
     return [
         name
         for name, module in model.named_children()

@@ -1,33 +1,41 @@
-"""The model of a recipe, ready to be trained: a reranker, or the body of one under a fresh head."""
+"""The model of a recipe, ready to be trained: a reranker of texts or pages, or a body under a fresh head."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import InputError, UnsupportedModel
 from crossrank.models.backbone import build_from_backbone
 from crossrank.models.bidirectional import load_bidirectional
 from crossrank.models.bidirectional_layout import BACKBONES
-from crossrank.models.checkpoint import Checkpoint, describe_checkpoint, find_folder, load_encoder, open_checkpoint
+from crossrank.models.checkpoint import Checkpoint, describe_checkpoint, open_checkpoint
 from crossrank.models.cpu_training import prepare_for_cpu
 from crossrank.models.families import FAMILIES
 from crossrank.models.first_token import read_first_token_only
-from crossrank.models.json_files import read_json_object
+from crossrank.models.json_files import read_json_object, read_optional_object
+from crossrank.models.locating import find_folder
+from crossrank.models.nemotron_vl import fill_nemotron_vl, load_nemotron_vl
+from crossrank.models.saving import save_checkpoint, save_visual
 from crossrank.models.sequence_classification import load_sequence_classifier, with_float32_head
 from crossrank.models.settings import CheckpointSettings
+from crossrank.models.tokenizer_files import load_encoder
+from crossrank.models.visual_families import NEMOTRON_VL, with_max_tiles
 from crossrank.models.weights import load_with_fresh_head
 from crossrank.training.batches import Encoder
 from crossrank.training.config import ModelSection
+from crossrank.training.lora import head_names
+from crossrank.training.visual import PROJECTOR, TrainableVLReranker, make_trainable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TRAINABLE = ("sequence-classification", "bidirectional")
+_TRAINABLE = ("sequence-classification", "bidirectional", "nemotron-vl")
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,16 @@ class Trainee:
         fresh: Names of the weights that started at random.
     """
 
-    model: PreTrainedModel
+    model: PreTrainedModel | TrainableVLReranker
     checkpoint: Checkpoint
     tokenizer_folder: Path
     encoder: Encoder
     fresh: tuple[str, ...]
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether documents may be images."""
+        return self.checkpoint.visual is not None
 
 
 def load_trainee(section: ModelSection, *, seed: int, dtype: torch.dtype | str, on_cpu: bool) -> Trainee:
@@ -64,6 +77,9 @@ def load_trainee(section: ModelSection, *, seed: int, dtype: torch.dtype | str, 
         InputError: If the section asks for something that the model has not.
     """
     folder = find_folder(section.name, section.revision)
+    if _is_visual(folder):
+        return _load_visual(section, folder, dtype, on_cpu=on_cpu)
+    _refuse_image_keys(section)
     if section.pooling is not None and (_has_head(folder) or not _is_decoder(folder)):
         raise InputError(f"model.pooling: only a decoder with a fresh head takes one, and {section.name} is none")
     if _has_head(folder):
@@ -87,10 +103,45 @@ def load_trainee(section: ModelSection, *, seed: int, dtype: torch.dtype | str, 
     read_first_token_only(model)
     if section.freeze_embeddings:
         _freeze_embeddings(model)
-    if section.prompt is not None:
-        settings = checkpoint.settings.model_copy(update={"prompt": PromptTemplate(**section.prompt)})
-        checkpoint = replace(checkpoint, settings=settings)
+    checkpoint = _with_prompt(checkpoint, section)
     return Trainee(model, checkpoint, checkpoint.tokenizer_folder, load_encoder(checkpoint), tuple(fresh))
+
+
+def _is_visual(folder: Path) -> bool:
+    return read_optional_object(folder / "config.json").get("model_type") == NEMOTRON_VL
+
+
+def _refuse_image_keys(section: ModelSection) -> None:
+    for key in ("max_input_tiles", "freeze_vision"):
+        if getattr(section, key):
+            raise InputError(f"model.{key}: {section.name} reads no images")
+
+
+def _load_visual(section: ModelSection, folder: Path, dtype: torch.dtype | str, *, on_cpu: bool) -> Trainee:
+    """Load a reranker of page images; where its parts were just joined, projector and head are fresh."""
+    is_joined = section.vision_tower is not None
+    if section.pooling is not None and not is_joined:
+        raise InputError(f"model.pooling: {section.name} has a trained head, which states its own")
+    checkpoint = open_checkpoint(folder, max_length=section.max_length)
+    checkpoint = replace(checkpoint, visual=with_max_tiles(checkpoint.visual, section.max_input_tiles, section.name))
+    model = make_trainable(
+        load_nemotron_vl(checkpoint, dtype=dtype),
+        freeze_vision=section.freeze_vision,
+        fresh_projector=is_joined,
+        on_cpu=on_cpu,
+    )
+    if section.freeze_embeddings:
+        _freeze_embeddings(model)
+    checkpoint = _with_prompt(checkpoint, section)
+    fresh = ("score.weight", *(f"mlp1.{name}" for name, _ in model.mlp1.named_parameters())) if is_joined else ()
+    return Trainee(model, checkpoint, checkpoint.tokenizer_folder, load_encoder(checkpoint), fresh)
+
+
+def _with_prompt(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
+    if section.prompt is None:
+        return checkpoint
+    settings = checkpoint.settings.model_copy(update={"prompt": PromptTemplate(**section.prompt)})
+    return replace(checkpoint, settings=settings)
 
 
 def _load_reranker(section: ModelSection, folder: Path, dtype: torch.dtype | str) -> tuple[PreTrainedModel, Checkpoint]:
@@ -98,7 +149,7 @@ def _load_reranker(section: ModelSection, folder: Path, dtype: torch.dtype | str
     if checkpoint.family.layout not in _TRAINABLE:
         raise UnsupportedModel(
             f"{section.name}: {checkpoint.family.name} checkpoints cannot be trained yet; the trainable kinds are "
-            "sequence classifiers and bidirectional decoders"
+            "sequence classifiers, bidirectional decoders, and llama_nemotron_vl"
         )
     is_decoder = checkpoint.family.layout == "bidirectional"
     load = load_bidirectional if is_decoder else load_sequence_classifier
@@ -121,7 +172,53 @@ def _has_head(folder: Path) -> bool:
     return bool(known & set(config.get("architectures") or [])) and has_one_label
 
 
-def _freeze_embeddings(model: PreTrainedModel) -> None:
+def _freeze_embeddings(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
             module.requires_grad_(False)
+
+
+def head_modules(trainee: Trainee, model: Any) -> list[torch.nn.Module]:
+    """Return the modules that learn at the rate of the head: the scoring head, and a fresh projector.
+
+    Args:
+        trainee: What was loaded.
+        model: Its model, or that with an adapter.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = head_names(inner)
+    if trainee.reads_images and any(name.startswith(f"{PROJECTOR}.") for name in trainee.fresh):
+        names.append(PROJECTOR)
+    return [inner.get_submodule(name) for name in names]
+
+
+def save_trainee(
+    folder: Path, trainee: Trainee, model: Any, settings: CheckpointSettings, state_dict: dict[str, Tensor] | None
+) -> None:
+    """Write a checkpoint of what was trained.
+
+    Args:
+        folder: What is written.
+        trainee: What was loaded.
+        model: Its model, or that with an adapter.
+        settings: `crossrank.json`.
+        state_dict: The weights, where those of the model are shards.
+    """
+    tokenizer, checkpoint = trainee.tokenizer_folder, trainee.checkpoint
+    if trainee.reads_images:
+        config, processor = checkpoint.config, checkpoint.folder
+        save_visual(folder, model=model, config=config, tokenizer=tokenizer, processor=processor, settings=settings)
+    else:
+        save_checkpoint(folder, model=model, tokenizer=tokenizer, settings=settings, state_dict=state_dict)
+
+
+def load_tensors(model: Any, tensors: dict[str, Tensor]) -> None:
+    """Put the weights of a checkpoint, as `save_trainee` wrote them, into a model of the same recipe."""
+    if hasattr(model, "peft_config"):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, tensors)
+    elif isinstance(model, TrainableVLReranker):
+        fill_nemotron_vl(model, tensors)
+    else:
+        model.load_state_dict(tensors)

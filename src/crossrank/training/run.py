@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from crossrank.data.groups.beir_groups import FirstStage
-from crossrank.data.groups.build import OpenedGroups, cache_folder, open_groups, open_store
+from crossrank.data.groups.build import OpenedGroups, open_groups
 from crossrank.data.groups.config import DataConfig
+from crossrank.encoding.images import check_image
 from crossrank.errors import InputError, WorkerError
-from crossrank.models.saving import save_checkpoint
 from crossrank.models.settings import CheckpointSettings
 from crossrank.training.arguments import count_steps, training_arguments, trains_on_cpu
 from crossrank.training.batches import Collator, GroupDataset, GroupOrder
@@ -35,10 +35,11 @@ from crossrank.training.checkpoints import (
 from crossrank.training.config import RECIPE_FILE, Recipe, recipe_to_yaml
 from crossrank.training.development import DevelopmentRanking, DevSet, Measure
 from crossrank.training.lora import add_adapter
-from crossrank.training.model import Trainee, load_trainee
+from crossrank.training.model import Trainee, head_modules, load_tensors, load_trainee, save_trainee
 from crossrank.training.scorer import BlockScorer
 from crossrank.training.starting_weights import Restore, find_base
 from crossrank.training.trainer import GroupLoss, GroupTrainer
+from crossrank.training.visual import trained_settings
 
 # Tokens of one padded block: on a CPU what its caches hold, elsewhere enough to fill the device.
 _CPU_BUDGET, _DEVICE_BUDGET = 2048, 32768
@@ -93,7 +94,7 @@ def train(
     """
     checkpoints = CheckpointFolder(Path(recipe.output), keep=recipe.checkpoints.keep)
     start = _find_start(recipe, checkpoints, resume=resume)
-    opened = open_groups(recipe.data, first_stage=first_stage)
+    opened = open_groups(recipe.data, first_stage=first_stage, check_image=check_image)
     num_steps = count_steps(recipe.training, len(opened.train))
     evaluate_first = opened.dev is not None and recipe.evaluation.at_start and start is None
     arguments = training_arguments(recipe, num_steps=num_steps, evaluate_first=evaluate_first)
@@ -136,9 +137,17 @@ class _Run:
     ) -> _Run:
         with arguments.main_process_first(desc="base model"):
             checkpoints.make()
-            base = find_base(recipe.model, checkpoints.output / "base", groups=opened.train, restore=restore)
+            base = find_base(
+                recipe.model,
+                checkpoints.output / "base",
+                groups=opened.train,
+                seed=recipe.training.seed,
+                restore=restore,
+            )
         set_seed(recipe.training.seed)
         trainee, model = _load(recipe, base)
+        if not trainee.reads_images:
+            _refuse_images(recipe.model.name, opened)
         collator = _make_collator(recipe, trainee)
         num_groups, section = len(opened.train), recipe.training
         dev_sets = _dev_sets(recipe.data, opened)
@@ -170,7 +179,7 @@ class _Run:
             load_model=saver.load,
             evaluate=ranking if dev_sets else None,
             callbacks=[schedule, JsonLinesLog(checkpoints.output / "log.jsonl"), *callbacks],
-            head=_head_modules(model),
+            head=head_modules(trainee, model),
             head_learning_rate=section.head_learning_rate,
         )
         saver.trainer = trainer
@@ -198,7 +207,7 @@ class _Run:
         steps = self.checkpoints.steps()[-count:]
         if count < 2 or len(steps) < 2:
             return None
-        _load_tensors(self.model, average_weights([self.checkpoints.path(step) for step in steps]))
+        load_tensors(self.model, average_weights([self.checkpoints.path(step) for step in steps]))
         metrics = self.trainer.evaluate() if self.has_dev else {}
         if metrics and metrics[DEV_MEAN] <= best[DEV_MEAN]:
             return None
@@ -220,17 +229,11 @@ class _Saver:
         history = self.trainer.state.log_history if self.trainer else []
         step = self.trainer.state.global_step if self.trainer else 0
         settings = _settings(self.recipe, self.trainee, _metrics_of(history, step), step)
-        save_checkpoint(
-            folder,
-            model=self.model,
-            tokenizer=self.trainee.tokenizer_folder,
-            settings=settings,
-            state_dict=state_dict,
-        )
+        save_trainee(folder, self.trainee, self.model, settings, state_dict)
         (folder / RECIPE_FILE).write_text(recipe_to_yaml(self.recipe), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        _load_tensors(self.model, read_weights(folder))
+        load_tensors(self.model, read_weights(folder))
 
 
 def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
@@ -239,6 +242,8 @@ def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
     # A frozen body keeps the precision of its file; shards must have one precision.
     dtype = "auto" if lora is not None and recipe.training.sharding == "none" else torch.float32
     trainee = load_trainee(section, seed=recipe.training.seed, dtype=dtype, on_cpu=trains_on_cpu())
+    if trainee.reads_images and recipe.training.sharding != "none":
+        raise InputError(f"training.sharding {recipe.training.sharding}: a model that reads images is copied: none")
     model: Any = trainee.model
     if lora is not None:
         place = str(Path(base).resolve()) if Path(base).is_dir() else base
@@ -252,10 +257,11 @@ def _load(recipe: Recipe, base: str) -> tuple[Trainee, Any]:
 
 def _keep_no_activations(model: Any) -> None:
     """Compute activations twice; transformers has renamed the method."""
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for body in model.trained_towers() if hasattr(model, "trained_towers") else [model]:
+        if hasattr(body, "activation_checkpointing_enable"):
+            body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     # The embeddings of a frozen body have no gradient, without which nothing would be computed twice.
     model.enable_input_require_grads()
 
@@ -272,35 +278,29 @@ def _make_collator(recipe: Recipe, trainee: Trainee) -> Collator:
     )
 
 
+def _refuse_images(name: str, opened: OpenedGroups) -> None:
+    for groups in (opened.train, opened.dev):
+        if groups is not None and (document := groups.find_image_alone()) is not None:
+            image = document.id or (document.image if isinstance(document.image, str) else "an image")
+            raise InputError(
+                f"{name} reads text alone, and a document of the data has none ({image}): train a llama_nemotron_vl "
+                "checkpoint, or a Llama with model.vision_tower, or read the texts alone (modality: text)"
+            )
+
+
 def _dev_sets(config: DataConfig, opened: OpenedGroups) -> list[DevSet]:
     """Return the groups of each dev source, whose groups stand one source behind the other."""
     if opened.dev is None:
         return []
     dev_sets: list[DevSet] = []
     start = 0
-    for source in config.dev:
-        count = len(open_store(source, cache_folder(config)))
-        count = min(count, source.num_samples or count)
+    for source, count in zip(config.dev, opened.dev.source_sizes, strict=True):
         groups = [opened.dev.full(index) for index in range(start, start + count)]
         name = Path(source.path).name.partition(".")[0] or source.path
         taken = [dev_set.name for dev_set in dev_sets]
         dev_sets.append(DevSet(name if name not in taken else f"{name}-{len(taken)}", groups))
         start += count
     return dev_sets
-
-
-def _head_modules(model: Any) -> list[nn.Module]:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return [module for name, module in inner.named_children() if name != inner.base_model_prefix]
-
-
-def _load_tensors(model: Any, tensors: dict[str, Tensor]) -> None:
-    if hasattr(model, "peft_config"):
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, tensors)
-    else:
-        model.load_state_dict(tensors)
 
 
 def _settings(recipe: Recipe, trainee: Trainee, metrics: dict[str, float], step: int) -> CheckpointSettings:
@@ -318,6 +318,7 @@ def _settings(recipe: Recipe, trainee: Trainee, metrics: dict[str, float], step:
         update={
             "untrained_head": False,
             "max_length": trainee.checkpoint.max_length,
+            "vision": trained_settings(trainee.checkpoint) if trainee.reads_images else None,
             # Only the pointwise loss makes the sigmoid of a score a probability.
             "activation": "sigmoid" if recipe.loss.name == "binary_cross_entropy" else "identity",
             "calibration": None,

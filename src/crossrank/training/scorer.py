@@ -31,15 +31,16 @@ class BlockScorer(nn.Module):
         self.model = model
         self.temperature = temperature
 
-    def forward(self, blocks: Sequence[dict[str, Tensor]], order: Tensor) -> Tensor:
+    def forward(self, blocks: Sequence[dict[str, Any]], order: Tensor) -> Tensor:
         """Return the scores of all pairs, float32 `(P,)`.
 
         Args:
-            blocks: The inputs of the model, `(B, T)` each.
+            blocks: The inputs of the model, `(B, T)` each, and the images of the pairs where it reads any.
             order: The place of each pair in the concatenation of the blocks, int64 `(P,)`.
         """
         with _one_lookup(self.model, [block["input_ids"] for block in blocks]):
-            scores = [self.model(**block).logits.view(-1).float() for block in blocks]
+            outputs = [self.model(**block) for block in blocks]
+        scores = [getattr(output, "logits", output).view(-1).float() for output in outputs]
         return torch.cat(scores)[order] / self.temperature
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InputError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 TINY = "tiny:"
 _SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 _POSITIONS = 512
+# Pixels of a tile of the vision tower, and of its patches: 16 tokens a tile.
+_TILE, _PATCH = 64, 8
+_KINDS = ("bert", "modernbert", "llama", "siglip", "nemotron_vl")
 _VOCABULARY, _GROUPS_READ = 2000, 200
 _PAD, _UNKNOWN, _FIRST, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
@@ -23,7 +27,8 @@ def build_tiny_model(name: str, folder: Path, groups: Groups) -> Path:
     """Write a small body without a scoring head, with a tokenizer trained on the groups, and return its folder.
 
     Args:
-        name: `tiny:bert`, `tiny:modernbert` or `tiny:llama`.
+        name: `tiny:bert`, `tiny:modernbert` or `tiny:llama`; `tiny:siglip`, a vision tower without a tokenizer, or
+            `tiny:nemotron_vl`, which joins the last two under a projector and a head that are fresh.
         folder: What is written.
         groups: The texts.
 
@@ -33,14 +38,37 @@ def build_tiny_model(name: str, folder: Path, groups: Groups) -> Path:
     from transformers import AutoModel, PretrainedConfig, set_seed
 
     kind = name.removeprefix(TINY)
-    if kind not in ("bert", "modernbert", "llama"):
-        raise InputError(f"model.name {name!r}: there are tiny:bert, tiny:modernbert and tiny:llama")
+    if kind not in _KINDS:
+        raise InputError(f"model {name!r}: there are {', '.join(TINY + known for known in _KINDS)}")
+    if kind == "siglip":
+        return _build_tower(folder)
+    if kind == "nemotron_vl":
+        return _build_joined(folder, groups)
     tokenizer = _train_tokenizer(groups, is_decoder=kind == "llama", has_segments=kind == "bert")
     set_seed(0)
     config: PretrainedConfig = _config(kind, tokenizer)
     AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _build_tower(folder: Path) -> Path:
+    from transformers import SiglipVisionConfig, SiglipVisionModel, set_seed
+
+    set_seed(0)
+    config = SiglipVisionConfig(image_size=_TILE, patch_size=_PATCH, vision_use_head=False, **_SIZES)
+    SiglipVisionModel(config).save_pretrained(folder)
+    return folder
+
+
+def _build_joined(folder: Path, groups: Groups) -> Path:
+    from crossrank.models.parts import join_parts
+
+    with TemporaryDirectory(dir=folder.parent) as temporary:
+        language, vision = (
+            build_tiny_model(TINY + kind, Path(temporary, kind), groups) for kind in ("llama", "siglip")
+        )
+        return join_parts(folder, language=language, vision=vision)
 
 
 def _config(kind: str, tokenizer: PreTrainedTokenizerBase) -> Any:

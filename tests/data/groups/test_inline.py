@@ -111,10 +111,10 @@ def test_graded_labels_put_the_best_first(folder, check):
         ({"query_id": "ok", "query": "q", "positives": ["p"], "negatives": []}, "duplicate id 2: the query id 'ok'"),
         ({"query": "FINE ", "positives": ["x"], "negatives": []}, "repeated query 2: the same query as in another row"),
         ({"query": "fine", "positives": ["x"], "negatives": ["p1"]}, "positive among the negatives 2: a negative is a"),
-        ({"query": "q", "positives": [{"image": "none.png"}], "negatives": []}, "malformed row 2: no image file"),
+        ({"query": "q", "positives": [{"image": "none.png"}], "negatives": []}, "unreadable image 2: no image file"),
         (
             {"query": "q", "positives": [{"image": "http://x/y"}], "negatives": []},
-            "malformed row 2: the image 'http://x/y'",
+            "unreadable image 2: the image 'http://x/y'",
         ),
     ],
 )

@@ -12,7 +12,8 @@ from crossrank.data.beir import read_queries
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_index import CorpusIndex
 from crossrank.data.groups.report import BadLines, Problems, UnknownId
-from crossrank.data.groups.store import Entry, NewGroup, StoreWriter, text_key
+from crossrank.data.groups.store import text_key
+from crossrank.data.groups.store_writer import Entry, NewGroup, StoreWriter
 from crossrank.data.qrels import read_judgements
 from crossrank.data.records import document_from_record, read_json_objects
 from crossrank.data.text import display_name, read_lines
@@ -99,7 +100,9 @@ def _read_corpus(path: Path, writer: StoreWriter) -> CorpusIndex:
     corpus = CorpusIndex(writer, name)
     for line, record in read_json_objects(read_lines(path), name, BadLines(problems=writer.problems)):
         try:
-            corpus.add(replace(document_from_record(record), metadata={}), line.number)
+            image = writer.images.find(record["image"], path.parent) if record.get("image") else None
+            document = document_from_record({"text": "", **record} if image else record)
+            corpus.add(replace(document, image=image), line.number)
         except InputError as error:
             writer.problems.add_row(error, name, line.number)
     corpus.finish()

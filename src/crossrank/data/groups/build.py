@@ -11,21 +11,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.groups.beir_groups import FirstStage
-from crossrank.data.groups.checks import check_leakage, check_num_groups, check_num_negatives
+from crossrank.data.groups.checks import check_documents, check_leakage, check_num_groups, check_num_negatives
 from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
 from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
+from crossrank.data.groups.images import CheckImage, images_are_unchanged, images_digest
 from crossrank.data.groups.report import Problems
-from crossrank.data.groups.store import GroupStore, OnProgress, StoreWriter
+from crossrank.data.groups.store import GroupStore
+from crossrank.data.groups.store_writer import OnProgress, StoreWriter
 from crossrank.errors import DataError
 
 # Counts up whenever the files of a store, or what is read into them, change.
-_STORE_VERSION = 1
+_STORE_VERSION = 2
 _ABANDONED_AFTER_S = 24 * 3600
 
 
@@ -65,6 +68,7 @@ def check_data(
     config: DataConfig,
     *,
     first_stage: Callable[[], FirstStage] | None = None,
+    check_image: CheckImage | None = None,
     on_progress: OnProgress | None = None,
 ) -> CheckedData:
     """Convert and check all sources of a recipe; what is wrong in their rows is collected, not raised.
@@ -74,6 +78,7 @@ def check_data(
     Args:
         config: The sources, and how they are sampled.
         first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+        check_image: Decodes an image once, to find what is broken; without it only the files must be there.
         on_progress: Called with the number of documents that were converted since the last call.
 
     Raises:
@@ -82,14 +87,14 @@ def check_data(
         MissingExtra: If pyarrow, or what a format needs, is not installed.
     """
     cache = cache_folder(config)
-    train = tuple(
-        open_store(source, cache, first_stage=first_stage, on_progress=on_progress) for source in config.train
-    )
-    dev = tuple(open_store(source, cache, first_stage=first_stage, on_progress=on_progress) for source in config.dev)
+    options: dict[str, Any] = {"first_stage": first_stage, "check_image": check_image, "on_progress": on_progress}
+    train = tuple(open_store(source, cache, **options) for source in config.train)
+    dev = tuple(open_store(source, cache, **options) for source in config.dev)
     problems = Problems()
     for source, store in zip((*config.train, *config.dev), (*train, *dev), strict=True):
         problems.merge(store.problems)
         check_num_groups(store, source.num_samples, source.path, problems)
+    check_documents(train, config.train, config, problems)
     for store in train:
         check_num_negatives(store, config, problems)
     return CheckedData(train, dev, check_leakage(train, dev, problems), problems)
@@ -99,6 +104,7 @@ def open_groups(
     config: DataConfig,
     *,
     first_stage: Callable[[], FirstStage] | None = None,
+    check_image: CheckImage | None = None,
     on_progress: OnProgress | None = None,
 ) -> OpenedGroups:
     """Return the groups of a recipe, all of them checked.
@@ -106,6 +112,7 @@ def open_groups(
     Args:
         config: The sources, and how they are sampled.
         first_stage: Makes the retriever that searches a BEIR folder for negatives (`run: bm25`).
+        check_image: Decodes an image once, to find what is broken; without it only the files must be there.
         on_progress: Called with the number of documents that were converted since the last call.
 
     Raises:
@@ -113,7 +120,7 @@ def open_groups(
         InputError: If a key of a source does not fit its format.
         MissingExtra: If pyarrow, or what a format needs, is not installed.
     """
-    checked = check_data(config, first_stage=first_stage, on_progress=on_progress)
+    checked = check_data(config, first_stage=first_stage, check_image=check_image, on_progress=on_progress)
     if config.on_bad_row == "error":
         checked.problems.raise_errors()
     train = [
@@ -152,6 +159,7 @@ def open_store(
     cache: Path,
     *,
     first_stage: Callable[[], FirstStage] | None = None,
+    check_image: CheckImage | None = None,
     on_progress: OnProgress | None = None,
 ) -> GroupStore:
     """Return the groups of a source, converted where the cache does not hold them yet.
@@ -164,21 +172,35 @@ def open_store(
     """
     format = resolve_format(source)
     source.check_keys(format)
-    folder = cache / _fingerprint(source, format)
-    if not folder.is_dir():
+    name = _fingerprint(source, format, checks_images=check_image is not None)
+    folder = _find(cache, name)
+    if folder is None:
         try:
             temporary = _temporary_folder(cache)
         except OSError as error:
             raise _unwritable(cache, error) from error
         try:
-            with StoreWriter(temporary, positive_from=source.positive_from, on_progress=on_progress) as writer:
+            with StoreWriter(
+                temporary,
+                positive_from=source.positive_from,
+                modality=source.modality,
+                document_field=source.document_field,
+                check_image=check_image,
+                on_progress=on_progress,
+            ) as writer:
                 read_source(source, format, writer, first_stage)
-            _publish(temporary, folder)
+            folder = _publish(temporary, cache, name)
         except OSError as error:
             raise _unwritable(cache, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return GroupStore(folder)
+
+
+def _find(cache: Path, name: str) -> Path | None:
+    """Return the store of a source, if there is one and its image files are as they were."""
+    folders = (folder for folder in (cache / name, *cache.glob(f"{name}-*")) if folder.is_dir())
+    return next((folder for folder in folders if images_are_unchanged(folder)), None)
 
 
 def _temporary_folder(cache: Path) -> Path:
@@ -194,16 +216,20 @@ def _unwritable(cache: Path, error: OSError) -> DataError:
     return DataError(f"the cache cannot be written: {error.strerror or error}", path=cache)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def _publish(temporary: Path, cache: Path, name: str) -> Path:
+    digest = images_digest(temporary)
+    folder = cache / (f"{name}-{digest}" if digest else name)
     try:
         temporary.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process was faster, with the same content
             raise
+    return folder
 
 
-def _fingerprint(source: SourceConfig, format: str) -> str:
+def _fingerprint(source: SourceConfig, format: str, *, checks_images: bool) -> str:
     """Return a name for what a source is converted from: its files, as they are now, and how they are read."""
     read_keys = source.model_dump(exclude={"weight", "num_samples", "format"})
-    content = json.dumps([_STORE_VERSION, format, read_keys, describe_inputs(source, format)], sort_keys=True)
+    inputs = [_STORE_VERSION, format, read_keys, describe_inputs(source, format), checks_images]
+    content = json.dumps(inputs, sort_keys=True)
     return f"{format}-{hashlib.sha256(content.encode()).hexdigest()[:24]}"

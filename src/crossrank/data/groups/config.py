@@ -9,7 +9,7 @@ A complete section:
     dev:
       - {path: data/tech-qa, split: dev, run: data/tech-qa/run.bm25.trec.gz, depth: 100}
     num_positives: 1
-    negatives: {num: 4, sampling: top, when_too_few: fill}
+    negatives: {num: 4, sampling: top, when_too_few: fill, same_document: 0}
     seed: 42
     on_bad_row: error
     cache_dir: null
@@ -21,20 +21,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from crossrank.data.evaluation_set import Modality
 from crossrank.data.sections import Section, section_problems
 from crossrank.errors import InputError
 
-Format = Literal["auto", "groups", "corpus-id", "hub", "beir", "triples", "pairs"]
+Format = Literal["auto", "groups", "corpus-id", "hub", "beir", "triples", "pairs", "pages"]
 Sampling = Literal["top", "random", "mixed", "rotate"]
 
 # Which formats take which of the keys that not all take.
 _KEYS_OF_FORMATS: dict[str, tuple[str, ...]] = {
-    "split": ("beir", "hub"),
+    "split": ("beir", "hub", "pages"),
     "run": ("beir",),
     "depth": ("beir",),
     "queries": ("triples",),
     "collection": ("triples",),
-    "positive_from": ("groups", "beir", "pairs"),
+    "positive_from": ("groups", "beir", "pairs", "pages"),
+    "modality": ("groups", "beir", "corpus-id", "pages"),
+    "document_field": ("groups", "beir", "corpus-id", "pages"),
 }
 
 
@@ -45,7 +48,8 @@ class SourceConfig(Section):
         path: A file, a folder, or `hf://organisation/repository[/subset]`.
         format: `"groups"` (JSONL or JSON, one group a row), `"corpus-id"` (JSON that refers to corpus folders),
             `"hub"` (the schema of `hf://`, also as a local folder), `"beir"`, `"triples"` (MS MARCO), `"pairs"`
-            (labelled pairs), or `"auto"`, which looks at the path.
+            (labelled pairs), `"pages"` (tables of queries and page images, as ColPali and ViDoRe have them), or
+            `"auto"`, which looks at the path.
         weight: How often each group comes in an epoch: 2 is twice, 0.5 is every second one, the others next time.
         num_samples: Use this many groups, drawn once by the seed; all where None.
         split: Of a BEIR folder or a hub dataset; `train` where None.
@@ -55,6 +59,10 @@ class SourceConfig(Section):
         queries: For `qid pid pid` triples, the TSV of the queries.
         collection: For `qid pid pid` triples, the TSV of the passages.
         positive_from: The least grade of a positive, in graded data; a lower grade counts as 0. Above 0 where None.
+        modality: What is read of a document that has a text and an image: `"text"`, `"image"` or `"image+text"`; both
+            where None. A source may be listed once for each.
+        document_field: Which field of a page says which document it belongs to; `doc_id`, `doc-id`, `document_id`,
+            `document` or `file` where None, or else its id, as in `report.pdf#page=3` or `report-p003`.
     """
 
     path: str = Field(min_length=1)
@@ -67,6 +75,8 @@ class SourceConfig(Section):
     queries: str | None = None
     collection: str | None = None
     positive_from: float | None = Field(default=None, gt=0)
+    modality: Modality | None = None
+    document_field: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -92,11 +102,20 @@ class NegativesConfig(Section):
         sampling: `"top"` takes the first ones of the data; `"random"` draws anew each epoch; `"mixed"` takes half from
             the top and draws the rest; `"rotate"` goes on through the list from epoch to epoch.
         when_too_few: `"fill"` with documents of other queries, or `"error"`. Nothing is ever repeated.
+        same_document: So many of them come from the other pages of the document that the positive is a page of, where
+            it has so many: `"top"` then means the nearest pages.
     """
 
     num: int = Field(default=4, ge=1)
     sampling: Sampling = "top"
     when_too_few: Literal["fill", "error"] = "fill"
+    same_document: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> NegativesConfig:
+        if self.same_document > self.num:
+            raise ValueError(f"same_document={self.same_document} is more than num={self.num}")
+        return self
 
 
 class DataConfig(Section):

@@ -16,8 +16,8 @@ from typing import Any
 
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_index import CorpusIndex
-from crossrank.data.groups.inline import ID_KEYS, QUERY_KEYS, finite, first_field, image_reference, query_id, read_rows
-from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
+from crossrank.data.groups.inline import ID_KEYS, QUERY_KEYS, finite, first_field, query_id, read_rows
+from crossrank.data.groups.store_writer import Entry, NewGroup, StoreWriter
 from crossrank.data.json_stream import stream_json
 from crossrank.data.records import json_kind, record_id
 from crossrank.data.text import display_name, reading
@@ -133,12 +133,14 @@ def _add_documents(file: Path, kind: str, corpus: CorpusIndex, writer: StoreWrit
     for line, row in read_rows(file, writer.problems):
         try:
             text = row.get(text_column)
-            image = image_reference(row[image_column], file.parent) if image_column and row.get(image_column) else None
+            image = (
+                writer.images.find(row[image_column], file.parent) if image_column and row.get(image_column) else None
+            )
             if not isinstance(text, str) and image is None:
                 raise InputError(f"{text_column!r} must be a string, not {json_kind(text)}")
             title = row.get("title") or None
             document_id = record_id({"id": row.get(id_column)})
-            corpus.add(Document(text or "", title=title, id=document_id, image=image), line)
+            corpus.add(Document(text or "", title=title, id=document_id, metadata=row, image=image), line)
         except InputError as error:
             writer.problems.add_row(error, name, line)
 

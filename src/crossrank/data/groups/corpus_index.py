@@ -9,7 +9,8 @@ import numpy as np
 
 from crossrank.data.groups.report import Kind, UnknownId
 from crossrank.data.groups.sampling import hash_text
-from crossrank.data.groups.store import Entry, StoreWriter, document_from_row
+from crossrank.data.groups.store import document_from_row
+from crossrank.data.groups.store_writer import Entry, StoreWriter
 from crossrank.errors import DataError
 from crossrank.types import Document
 

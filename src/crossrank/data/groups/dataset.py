@@ -76,7 +76,19 @@ class TrainingGroups:
         """Whether every sampled group has a teacher's scores; one that is filled up has none."""
         return all(bool(self._scored(source.store)[source.order].all()) for source in self._sources)
 
+    @property
+    def source_sizes(self) -> tuple[int, ...]:
+        """How many groups an epoch has of each source; they stand one source behind the other."""
+        return tuple(source.num_turns for source in self._sources)
+
+    def find_image_alone(self) -> Document | None:
+        """Return a document that is an image without a text, or None where there is none."""
+        found = (source.store.find_image_alone() for source in self._sources)
+        return next((document for document in found if document is not None), None)
+
     def _scored(self, store: GroupStore) -> npt.NDArray[np.bool_]:
+        if self._negatives.same_document and not store.pages.is_empty:
+            return np.zeros(len(store), np.bool_)
         num_passages = np.minimum(store.num_positives(), self._num_positives) + store.num_negatives()
         return store.has_scores() & (num_passages >= self.num_passages)
 
@@ -93,20 +105,34 @@ class TrainingGroups:
         stream = hash_text(f"{self._seed} {visits} {group.query_id}")
         keys, known = store.document_keys(group.rows), self._known_positives(group)
         positives = rotated(group.num_positives, self._num_positives, visits)
-        usable = np.array([i for i in range(group.num_positives, len(keys)) if int(keys[i]) not in known], np.int64)
         num = self.num_passages - len(positives)
+        pages = self._same_document(store, group.rows[positives], known, num=num, epoch=visits, stream=stream)
+        taken = known | {int(key) for key in store.document_keys(pages)}
+        usable = np.array([i for i in range(group.num_positives, len(keys)) if int(keys[i]) not in taken], np.int64)
+        num -= len(pages)
         sampling = self._negatives.sampling
         negatives = usable[choose_negatives(len(usable), num, sampling=sampling, epoch=visits, stream=stream)]
-        chosen = np.concatenate([positives, negatives])
-        fill: list[Document] = []
+        others = [store.document(int(row)) for row in pages]
         if len(negatives) < num:
             if self._negatives.when_too_few == "error":
                 raise _too_few(group, f"{len(usable)} negatives", num)
-            taken = known | {int(key) for key in keys[negatives]}
+            taken |= {int(key) for key in keys[negatives]}
             fill = list(islice(self._documents_elsewhere(at, taken, stream), num - len(negatives)))
             if len(negatives) + len(fill) < num:
                 raise _too_few(group, f"{len(usable)} negatives and {len(fill)} documents of other queries", num)
-        return _training_group(store, group, chosen, fill)
+            others += fill
+        return _training_group(store, group, np.concatenate([positives, negatives]), others)
+
+    def _same_document(
+        self, store: GroupStore, positives: npt.NDArray[np.int64], known: set[int], *, num: int, epoch: int, stream: int
+    ) -> npt.NDArray[np.int64]:
+        """Return the rows of the negatives that are other pages of the documents of some positives."""
+        num = min(num, self._negatives.same_document)
+        if num == 0:
+            return np.zeros(0, np.int64)
+        pages = _other_pages(store, positives, known)
+        sampling = self._negatives.sampling
+        return pages[choose_negatives(len(pages), num, sampling=sampling, epoch=epoch, stream=stream)]
 
     def _known_positives(self, group: StoredGroup) -> set[int]:
         """Return the hashes of all documents that are a positive of a group's query in any source."""
@@ -125,11 +151,24 @@ class TrainingGroups:
                         yield store.document(row)
 
     def full(self, index: int) -> TrainingGroup:
-        """Return a group with all its documents, positives first; what a dev set is judged on."""
+        """Return a group with all its documents, positives first; what a dev set is judged on.
+
+        Where negatives come from the same document, all other pages of it are among them, and a group that is still
+        smaller than those of training is filled up with documents of other queries.
+        """
         at, turn = self._locate(index)
         store = self._sources[at].store
         group = store.group(self._sources[at].group_at(turn, 0)[0])
-        return _training_group(store, group, np.arange(len(group.rows)), [])
+        others: list[Document] = []
+        if self._negatives.same_document:
+            taken = {int(key) for key in store.document_keys(group.rows)} | self._known_positives(group)
+            pages = _other_pages(store, group.rows[: group.num_positives], taken)
+            taken |= {int(key) for key in store.document_keys(pages)}
+            missing = max(0, self.num_passages - len(group.rows) - len(pages))
+            stream = hash_text(f"{self._seed} {group.query_id}")
+            others = [store.document(int(row)) for row in pages]
+            others += islice(self._documents_elsewhere(at, taken, stream), missing)
+        return _training_group(store, group, np.arange(len(group.rows)), others)
 
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
@@ -153,10 +192,20 @@ def _first_free(store: GroupStore, rows: npt.NDArray[np.int64], taken: set[int],
     return None
 
 
+def _other_pages(store: GroupStore, positives: npt.NDArray[np.int64], taken: set[int]) -> npt.NDArray[np.int64]:
+    """Return the rows of the documents of some pages, nearest first, none that is taken and none twice."""
+    free: dict[int, int] = {}
+    for row, key in zip(pages := store.pages.around(positives), store.document_keys(pages), strict=True):
+        if int(key) not in taken:
+            free.setdefault(int(key), int(row))
+    return np.array(list(free.values()), np.int64)
+
+
 def _training_group(
-    store: GroupStore, group: StoredGroup, chosen: npt.NDArray[np.int64], fill: Sequence[Document]
+    store: GroupStore, group: StoredGroup, chosen: npt.NDArray[np.int64], others: Sequence[Document]
 ) -> TrainingGroup:
-    documents = (*(store.document(int(row)) for row in group.rows[chosen]), *fill)
-    labels = (*(group.grades[i] for i in chosen), *(0.0 for _ in fill))
-    scores = None if group.scores is None or fill else tuple(group.scores[i] for i in chosen)
+    """Return the documents of a group that are chosen, and others, which are negatives without a teacher's score."""
+    documents = (*(store.document(int(row)) for row in group.rows[chosen]), *others)
+    labels = (*(group.grades[i] for i in chosen), *(0.0 for _ in others))
+    scores = None if group.scores is None or others else tuple(group.scores[i] for i in chosen)
     return TrainingGroup(group.query_id, group.query, documents, labels, scores)

@@ -11,8 +11,9 @@ from crossrank.data.groups.corpus_id import METADATA_FILE as CORPUS_METADATA_FIL
 from crossrank.data.groups.corpus_id import corpus_files, corpus_folders, read_corpus_id_groups
 from crossrank.data.groups.hub import METADATA_FILE, SCHEME, find_subsets, read_hub_groups
 from crossrank.data.groups.inline import read_inline_groups
+from crossrank.data.groups.pages import find_pages, has_page_columns, page_files, read_pages
 from crossrank.data.groups.pairs import has_pair_columns, read_pairs
-from crossrank.data.groups.store import StoreWriter
+from crossrank.data.groups.store_writer import StoreWriter
 from crossrank.data.groups.triples import read_triples
 from crossrank.data.json_stream import stream_json
 from crossrank.data.records import parquet_records, parse_object
@@ -25,6 +26,7 @@ _READERS: dict[str, Callable[[SourceConfig, StoreWriter], None]] = {
     "hub": read_hub_groups,
     "triples": read_triples,
     "pairs": read_pairs,
+    "pages": read_pages,
 }
 
 
@@ -52,18 +54,28 @@ def resolve_format(source: SourceConfig) -> str:
     if stem.endswith((".tsv", ".csv")):
         return "pairs"
     if stem.endswith(".parquet"):
-        return "pairs" if has_pair_columns(_parquet_columns(path)) else "groups"
+        return _format_of_columns(_parquet_columns(path))
     if stem.endswith((".jsonl", ".ndjson")):
-        return "pairs" if has_pair_columns(_first_keys(path)) else "groups"
-    raise DataError("unknown kind of file: name its format (groups, corpus-id, hub, beir, triples, pairs)", path=name)
+        return _format_of_columns(_first_keys(path))
+    formats = ", ".join(("hub", "beir", *_READERS))
+    raise DataError(f"unknown kind of file: name its format ({formats})", path=name)
+
+
+def _format_of_columns(columns: list[str]) -> str:
+    if has_page_columns(columns):
+        return "pages"
+    return "pairs" if has_pair_columns(columns) else "groups"
 
 
 def _format_of_folder(path: Path) -> str:
-    if (path / "qrels").is_dir():
+    if (path / "qrels").is_dir() and not (path / "corpus").is_dir():
         return "beir"
     if (path / METADATA_FILE).is_file() or any(path.glob(f"*/{METADATA_FILE}")):
         return "hub"
-    message = f"neither a BEIR folder (qrels/) nor a local copy of a hub dataset (SUBSET/{METADATA_FILE})"
+    parquet = next(path.rglob("*.parquet"), None)
+    if parquet and ((path / "corpus").is_dir() or has_page_columns(_parquet_columns(parquet))):
+        return "pages"
+    message = f"neither a BEIR folder (qrels/) nor tables of pages nor a copy of a hub dataset (SUBSET/{METADATA_FILE})"
     raise DataError(message, path=display_name(path))
 
 
@@ -104,8 +116,10 @@ def describe_inputs(source: SourceConfig, format: str) -> list[str]:
     Raises:
         DataError: If a file is missing.
     """
-    if format == "hub" and source.path.startswith(SCHEME):
-        return [find_subsets(source.path).folder.name]  # the commit
+    if source.path.startswith(SCHEME):
+        # The commit.
+        folder = find_subsets(source.path).folder if format == "hub" else find_pages(source.path)
+        return [folder.name]
     with reading(display_name(source.path)):
         return [f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in _files(source, format)]
 
@@ -118,6 +132,8 @@ def _files(source: SourceConfig, format: str) -> list[Path]:
         return sorted(file for file in find_subsets(source.path).folder.rglob("*") if file.is_file())
     if format == "triples":
         return [path, *(Path(file) for file in (source.queries, source.collection) if file)]
+    if format == "pages":
+        return page_files(path)
     if format == "corpus-id":
         folders = corpus_folders(path)
         return [path, *(f for folder in folders for f in (folder / CORPUS_METADATA_FILE, *corpus_files(folder)))]

@@ -6,7 +6,7 @@ from array import array
 
 import numpy as np
 
-from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
+from crossrank.data.groups.store_writer import Entry, NewGroup, StoreWriter
 from crossrank.errors import InputError
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_id import group_of_ids
 from crossrank.data.groups.corpus_index import CorpusIndex
-from crossrank.data.groups.store import StoreWriter
+from crossrank.data.groups.store_writer import StoreWriter
 from crossrank.data.records import json_kind, record_id
 from crossrank.data.text import display_name, reading
 from crossrank.errors import DataError, InputError, MissingExtra

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.report import BadLines, Kind, Problems
-from crossrank.data.groups.store import Entry, NewGroup, StoreWriter
+from crossrank.data.groups.store_writer import Entry, NewGroup, StoreWriter
 from crossrank.data.json_stream import stream_json
 from crossrank.data.records import ID_KEYS as RECORD_ID_KEYS
 from crossrank.data.records import document_from_record, json_kind, parquet_records, read_json_objects, record_id
@@ -152,30 +153,7 @@ def _entry(value: Any, path: str, writer: StoreWriter) -> Entry:
         return writer.add_document(Document(value))
     if not isinstance(value, dict):
         raise InputError(f"a document must be a string or an object, not {json_kind(value)}")
-    image = image_reference(value["image"], Path(path).parent) if value.get("image") else None
+    image = writer.images.find(value["image"], Path(path).parent) if value.get("image") else None
     document = document_from_record({"text": "", **value} if image else value)
     score = None if value.get("score") is None else finite(value["score"], "a score")
-    entry = writer.add_document(Document(document.text, document.title, document.id, image=image))
-    return entry._replace(score=score)
-
-
-def image_reference(value: Any, folder: Path) -> str | bytes:
-    """Return a path that can be opened from anywhere, or the data URL or the bytes that were given.
-
-    Raises:
-        InputError: If it is neither, or there is no such file.
-    """
-    if isinstance(value, dict):  # an image column of the hub: {"bytes": ..., "path": ...}
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise InputError(f"'image' must be a path or a data URL, not {json_kind(value)}")
-    if value.startswith("data:"):
-        return value
-    if value.startswith(("http://", "https://")):
-        raise InputError(f"the image {value!r} is an address, and nothing is fetched: give a file")
-    path = folder.resolve() / value
-    if not path.is_file():
-        raise InputError(f"no image file {path}")
-    return str(path)
+    return writer.add_document(replace(document, image=image))._replace(score=score)

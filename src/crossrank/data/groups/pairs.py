@@ -14,7 +14,7 @@ from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.grouping import Grouper
 from crossrank.data.groups.inline import finite, first_field, query_id, read_jsonl
 from crossrank.data.groups.report import BadLines
-from crossrank.data.groups.store import StoreWriter
+from crossrank.data.groups.store_writer import StoreWriter
 from crossrank.data.records import csv_records, json_kind, parquet_records
 from crossrank.data.text import display_name, read_lines
 from crossrank.errors import DataError, InputError

@@ -23,7 +23,9 @@ class Kind(StrEnum):
     no_positive = "no positive"
     positive_among_negatives = "positive among the negatives"
     empty_text = "empty text"
-    missing_image = "missing image"
+    unreadable_image = "unreadable image"
+    no_document = "no document of pages"
+    unknown_document = "page of an unknown document"
     too_few_negatives = "too few negatives"
     no_group = "no group"
     leakage = "train query in dev"
@@ -41,6 +43,7 @@ class Kind(StrEnum):
 
 _WARNINGS = {
     Kind.no_positive,
+    Kind.unknown_document,
     Kind.lost_scores,
     Kind.repeated_query,
     Kind.repeated_document,
@@ -51,6 +54,10 @@ _WARNINGS = {
 
 class UnknownId(InputError):
     """A row names a query or a document that is nowhere."""
+
+
+class UnreadableImage(InputError):
+    """An image is missing, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class Problems:
 
     def add_row(self, error: InputError, path: str, line: int | None) -> None:
         """Count a row that cannot be used."""
-        self.add(Kind.missing_id if isinstance(error, UnknownId) else Kind.malformed, str(error), path, line)
+        kinds = {UnknownId: Kind.missing_id, UnreadableImage: Kind.unreadable_image}
+        self.add(kinds.get(type(error), Kind.malformed), str(error), path, line)
 
     def merge(self, other: Problems) -> None:
         """Count those of another report too."""

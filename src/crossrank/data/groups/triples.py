@@ -12,7 +12,8 @@ from crossrank.data.groups.config import SourceConfig
 from crossrank.data.groups.corpus_index import CorpusIndex
 from crossrank.data.groups.grouping import Grouper
 from crossrank.data.groups.report import Kind, UnknownId
-from crossrank.data.groups.store import Entry, StoreWriter, text_key
+from crossrank.data.groups.store import text_key
+from crossrank.data.groups.store_writer import Entry, StoreWriter
 from crossrank.data.text import display_name, read_lines
 from crossrank.errors import InputError
 from crossrank.types import Document
