@@ -37,6 +37,7 @@ GROUP_SIZE = 8
 WEIGHT_DECAY = 0.01
 POSITIVE_MARGIN = 2.0
 TEACHER_SCALE = 1.0
+MAX_QUERY_TOKENS = 96
 PASS_GROUPS = 4  # groups that go forward and backward at once: bounds the memory
 BUDGET_TOKENS = 4096
 EMA_DECAY = 0.99
@@ -60,7 +61,7 @@ class Round:
 
 ROUNDS = {
     1: Round(12_800, 1e-4, 5e-4, 60, 0.35, short_tokens=160, long_tokens=352, long_share=0.12),
-    2: Round(15_200, 7e-5, 7e-5, 40, 0.45, short_tokens=144, long_tokens=320, long_share=0.12, span_tokens=208),
+    2: Round(11_200, 7e-5, 7e-5, 40, 0.45, short_tokens=144, long_tokens=320, long_share=0.12, span_tokens=208),
 }
 
 
@@ -159,9 +160,9 @@ class Batches:
         self.groups = [json.loads(line) for line in groups.open(encoding="utf-8")]
         self.collections = {name: load_collection(data / name) for name in TRAINING}
         self.planned = planned
-        tokenizer = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
+        self.tokenizer = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
         limits = {planned.short_tokens, planned.long_tokens, planned.span_tokens} - {0}
-        self.encoders = {limit: PairEncoder(tokenizer, max_length=limit) for limit in limits}
+        self.encoders = {limit: PairEncoder(self.tokenizer, max_length=limit) for limit in limits}
 
     def step(self, index: int) -> Iterator[tuple[list[EncodedPairs], torch.Tensor]]:
         """Give the parts of one step: encoded pairs, `N` of each group, and the teacher scores `(G, N)`."""
@@ -175,7 +176,8 @@ class Batches:
     def _encode(self, group: dict, *, long: bool) -> EncodedPairs:
         texts = [self.collections[group["set"]].doc_texts[row] for row in group["docs"]]
         texts[0] = group.get("positive_text", texts[0])
-        query = " ".join(group["query"].split()[:64])
+        offsets = self.tokenizer.encode(group["query"], add_special_tokens=False).offsets[:MAX_QUERY_TOKENS]
+        query = group["query"][: offsets[-1][1]]
         limit = self.planned.long_tokens if long else self.planned.short_tokens
         if group["kind"] == "span":
             limit = self.planned.span_tokens
@@ -258,7 +260,7 @@ def main() -> None:
             scores = forward_scores(model, join(encoded)).view(teacher.shape)
             part = distillation_loss(scores, teacher) * len(teacher) / GROUPS_PER_STEP
             part.backward()
-            loss += float(part)
+            loss += part.item()
             right += (scores.argmax(dim=1) == 0).tolist()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
         for group in optimizer.param_groups:
