@@ -306,11 +306,10 @@ class Reranker:
         check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
         checked = check_documents(documents, reads_images=self.reads_images)
         check_one_each(first_stage_scores, len(checked))
-        encoder = self._encoder.with_instruction(instruction)
+        encoder = encoder_for(on_overflow, self._encoder.with_instruction(instruction))
         kind = "fused" if first_stage_scores is not None else self._scale.named(score_type)
         if not checked:
             return Ranking(query, (), score_type=kind, model=self.checkpoint.name)
-        encoder = encoder_for(on_overflow, encoder)
         pairs = with_image_sources([(query, document) for document in checked], reads_images=self.reads_images)
         windows = cut(pairs, encoder=encoder, on_overflow=on_overflow)
         computed = self._run(windows, encoder, show_progress=show_progress)
