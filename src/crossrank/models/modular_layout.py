@@ -36,19 +36,25 @@ def read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
         CheckpointError: If the file or a module's own file is broken.
         UnsupportedModel: If a module is not one of sentence-transformers itself, or none of them gives scores.
     """
-    path = folder / MODULES_FILE
-    if not path.is_file():
-        return ()
-    entries = tuple(_read_entry(folder, entry, path) for entry in read_json_list(path))
-    if not entries or entries[0].kind != "Transformer":
-        raise UnsupportedModel(f"{path}: the first module must be a Transformer")
-    if len(entries) > 1 and num_scores(entries) is None:
+    entries = _read_entries(folder)
+    if _are_of_embedding_model(entries):
         kinds = ", ".join(entry.kind for entry in entries)
         raise UnsupportedModel(
-            f"{path}: no module gives scores ({kinds}): this is an embedding model or another kind of "
+            f"{folder / MODULES_FILE}: no module gives scores ({kinds}): this is an embedding model or another kind of "
             "sentence-transformers model, not a cross-encoder that crossrank can score"
         )
     return entries
+
+
+def embedding_body(folder: Path) -> Path | None:
+    """Return the folder of the transformer of an embedding model, None where the folder holds something else.
+
+    Raises:
+        CheckpointError: If the list or a module's own file is broken.
+        UnsupportedModel: If a module is not one of sentence-transformers itself.
+    """
+    entries = _read_entries(folder)
+    return entries[0].folder if _are_of_embedding_model(entries) else None
 
 
 def num_scores(entries: tuple[ModuleEntry, ...]) -> int | None:
@@ -71,6 +77,20 @@ def whole_number(entry: ModuleEntry, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{entry.folder / 'config.json'}: {key} must be a whole number above 0, not {value!r}")
     return value
+
+
+def _read_entries(folder: Path) -> tuple[ModuleEntry, ...]:
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return ()
+    entries = tuple(_read_entry(folder, entry, path) for entry in read_json_list(path))
+    if not entries or entries[0].kind != "Transformer":
+        raise UnsupportedModel(f"{path}: the first module must be a Transformer")
+    return entries
+
+
+def _are_of_embedding_model(entries: tuple[ModuleEntry, ...]) -> bool:
+    return len(entries) > 1 and num_scores(entries) is None
 
 
 def _read_entry(folder: Path, entry: Any, path: Path) -> ModuleEntry:

@@ -20,6 +20,7 @@ from crossrank.models.families import FAMILIES
 from crossrank.models.first_token import read_first_token_only
 from crossrank.models.json_files import read_json_object, read_optional_object
 from crossrank.models.locating import find_folder
+from crossrank.models.modular_layout import embedding_body
 from crossrank.models.nemotron_vl import fill_nemotron_vl, load_nemotron_vl
 from crossrank.models.saving import save_checkpoint, save_visual
 from crossrank.models.sequence_classification import load_sequence_classifier, with_float32_head
@@ -76,13 +77,16 @@ def load_trainee(section: ModelSection, *, seed: int, dtype: torch.dtype | str, 
         UnsupportedModel: If models of its kind cannot be trained.
         InputError: If the section asks for something that the model has not.
     """
-    folder = find_folder(section.name, section.revision)
-    if _is_visual(folder):
-        return _load_visual(section, folder, dtype, on_cpu=on_cpu)
+    found = find_folder(section.name, section.revision)
+    if _is_visual(found):
+        return _load_visual(section, found, dtype, on_cpu=on_cpu)
     _refuse_image_keys(section)
-    if section.pooling is not None and (_has_head(folder) or not _is_decoder(folder)):
+    # An embedding model is a body, too: what it does after its transformer is left out.
+    body = embedding_body(found)
+    folder, has_head = (body, False) if body else (found, _has_head(found))
+    if section.pooling is not None and (has_head or not _is_decoder(folder)):
         raise InputError(f"model.pooling: only a decoder with a fresh head takes one, and {section.name} is none")
-    if _has_head(folder):
+    if has_head:
         model, checkpoint = _load_reranker(section, folder, dtype)
         fresh: list[str] = []
     elif _is_decoder(folder):
