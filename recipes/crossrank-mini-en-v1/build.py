@@ -1,6 +1,6 @@
 """Turn the trained weights into the folder that ships: averaged weights, int8, fusion, calibration, model card.
 
-python build.py checkpoint --trained WORK/model/last --out WORK/parent        # float32, loads anywhere
+python build.py checkpoint --trained WORK/model-2/last --earlier WORK/parent-1 --out WORK/parent-2  # float32
 python build.py fit --scores WORK/left-out --out WORK/fitted.json        # on the left-out dev sets
 python build.py ship --parent WORK/parent --fitted WORK/fitted.json --card MODEL_CARD.md --out ASSETS
 """
@@ -24,17 +24,22 @@ from crossrank.models.settings import Calibration, CheckpointSettings, Fusion, r
 from evaluate import ndcg, read_scores
 
 MAX_LENGTH = 512
+# Of the round before, in the weights that ship. Averaging with earlier weights keeps more of what was known before
+# (Source: WiSE-FT, arXiv 2109.01903): here it is what lifts office-support above BM25, for a little of the mean.
+EARLIER_SHARE = 0.4
 WEIGHTS = [round(0.05 * i, 2) for i in range(2, 20)]
 
 
-def checkpoint(trained: Path, out: Path, *, last: bool) -> None:
-    """Write the moving average of the weights (or the last ones) as a plain transformers checkpoint."""
+def checkpoint(trained: Path, out: Path, *, earlier: Path | None) -> None:
+    """Write the moving average of the weights, averaged with an earlier checkpoint's, as a transformers checkpoint."""
     model = BertForSequenceClassification.from_pretrained(trained)
-    if not last:
-        average = torch.load(trained / "trainer.pt", weights_only=True)["average"]
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(average.get(name, parameter.detach()))
+    average = torch.load(trained / "trainer.pt", weights_only=True)["average"]
+    before = BertForSequenceClassification.from_pretrained(earlier).state_dict() if earlier else {}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(average.get(name, parameter.detach()))
+            if name in before:
+                parameter.lerp_(before[name], EARLIER_SHARE)
     # The vocabulary alone: the bi-encoder's tokenizer.json also cuts and pads everything at 128 tokens.
     tokenizer = BertTokenizer(vocab=str(MODEL_DIR / "vocab.txt"), model_max_length=MAX_LENGTH)
     settings = CheckpointSettings(max_length=MAX_LENGTH, pooling="cls", activation="sigmoid")
@@ -128,10 +133,10 @@ def main() -> None:
         for option in options:
             command.add_argument(option, type=Path, required=True)
         if name == "checkpoint":
-            command.add_argument("--last", action="store_true", help="the last weights instead of their average")
+            command.add_argument("--earlier", type=Path, help="the checkpoint of the round before")
     args = parser.parse_args()
     if args.command == "checkpoint":
-        checkpoint(args.trained, args.out, last=args.last)
+        checkpoint(args.trained, args.out, earlier=args.earlier)
     elif args.command == "fit":
         fit(args.scores, args.out)
     else:

@@ -1,7 +1,7 @@
 """Weight-only int8 in OpenVINO graphs: writing it, undoing it, and reading parameters back.
 
 A row of an embedding table is stored as int8 with one float32 scale, a row of a linear layer with one scale for every
-64 elements: one outlier then spoils its neighbours and not the whole row. The arithmetic stays in floating point. The
+32 elements: one outlier then spoils its neighbours and not the whole row. The arithmetic stays in floating point. The
 classification layer and other matrices of a few rows are kept as they are.
 """
 
@@ -26,7 +26,7 @@ _SCALE = ".scale"
 _JOIN = ", "
 _MIN_ROWS = 16
 _INT8_MAX = 127
-_GROUP_SIZE = 64
+_GROUP_SIZE = 32
 
 
 def join_names(names: Sequence[str]) -> str:
@@ -135,7 +135,7 @@ def _reads_rows(node: Any) -> bool:
 
 
 def _compressed(constant: Any) -> Any:
-    """Return a linear layer's matrix `(R, C)` as int8 groups `(R, C / 64, 64)` that are put together again."""
+    """Return a linear layer's matrix `(R, C)` as int8 groups `(R, C / 32, 32)` that are put together again."""
     rows, columns = constant.shape
     group = _GROUP_SIZE if columns % _GROUP_SIZE == 0 else columns
     values, scales = _constants(constant.data.reshape(rows, -1, group), constant.get_friendly_name())
