@@ -77,7 +77,7 @@ def test_images_without_text_have_no_bm25_and_the_report_says_so(crossrank, mode
     result = crossrank(*evaluate, "-o", out)
     assert result.exit_code == 0, result.stderr
     facts = json.loads((out / "results.json").read_text())["datasets"]["charts"]
-    assert facts["first_stage_name"] == "all documents" and facts["pairs"] == 16 and "bm25" not in facts
+    assert facts["first_stage_name"] == "all documents (no order)" and facts["pairs"] == 16 and "bm25" not in facts
     for file in ("report.md", "report.html"):
         assert "No BM25 for charts: the documents have no text." in (out / file).read_text()
     few = crossrank(*evaluate, "-o", tmp_path / "few", "--max-input-tiles", "1")
