@@ -30,7 +30,7 @@ from transformers import BertForSequenceClassification
 
 from collections_en import TRAINING, load_collection
 from crossrank.encoding.collation import pad
-from crossrank.encoding.pairs import EncodedPairs, PairEncoder
+from crossrank.encoding.pairs import EncodedPairs, PairEncoder, concatenate
 
 GROUPS_PER_STEP = 16
 GROUP_SIZE = 8
@@ -184,15 +184,6 @@ class Batches:
         return self.encoders[limit].encode([(query, text) for text in texts])
 
 
-def join(parts: list[EncodedPairs]) -> EncodedPairs:
-    return EncodedPairs(
-        [ids for part in parts for ids in part.input_ids],
-        [ids for part in parts for ids in part.token_type_ids],
-        np.concatenate([part.lengths for part in parts]),
-        np.concatenate([part.truncated for part in parts]),
-    )
-
-
 def parameter_groups(model: torch.nn.Module, planned: Round) -> list[dict]:
     """Weight decay only for matrices; a rate of its own for the head."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -257,7 +248,7 @@ def main() -> None:
     for step in range(first, num_steps):
         loss = 0.0
         for encoded, teacher in batches.step(step):
-            scores = forward_scores(model, join(encoded)).view(teacher.shape)
+            scores = forward_scores(model, concatenate(encoded)).view(teacher.shape)
             part = distillation_loss(scores, teacher) * len(teacher) / GROUPS_PER_STEP
             part.backward()
             loss += part.item()

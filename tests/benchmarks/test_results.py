@@ -74,7 +74,7 @@ def test_the_commands_are_those_that_run(results, monkeypatch):
         return subprocess.CompletedProcess(words, returncode=0 if len(ran) <= in_all else 130)
 
     monkeypatch.setattr(results.subprocess, "run", run)
-    args = argparse.Namespace(data="/data", work="/work", dense="/minilm")
+    args = argparse.Namespace(data="/data", work="/kept", dense="/minilm")
     results.run(args, ["--num-threads", "2"])
     assert len(ran) == in_all
     for words in ran:
@@ -84,7 +84,7 @@ def test_the_commands_are_those_that_run(results, monkeypatch):
     print(" ".join(covid))
     assert covid[covid.index("--first-stage") + 1] == "dense:/minilm"
     assert covid[covid.index("--data") + 1] == "/data/covid-qa"
-    assert covid[-1] == "/work/dense/left-out"
+    assert covid[-1] == "/kept/dense/left-out"
     assert any("xquad:/data/xquad" in words for words in ran)
     assert any("beir:/data/jaquad:ja" in words for words in ran)
     with pytest.raises(SystemExit, match="130"):  # an evaluation that was interrupted ends the whole
