@@ -183,8 +183,14 @@ def section(group: Group, work: Path) -> str:
     return "\n".join(parts)
 
 
-def intro(args: argparse.Namespace) -> str:
-    found = [read(args.work, stage, group) for group in GROUPS for stage in group.stages]
+def is_stored(work: Path, group: Group) -> bool:
+    return all((work / stage / group.name / "results.json").is_file() for stage in group.stages)
+
+
+def intro(args: argparse.Namespace, groups: Sequence[Group]) -> str:
+    found = [read(args.work, stage, group) for group in groups for stage in group.stages]
+    missing = [group.title for group in GROUPS if group not in groups]
+    not_yet = f"Not evaluated yet: {'; '.join(missing)}.\n\n" if missing else ""
     cells = [cell for each in found for cell in each["datasets"].values()]
     pairs, seconds = sum(cell["pairs"] for cell in cells), sum(cell["seconds"] for cell in cells)
     versions = ", ".join(f"{name} {number}" for name, number in found[0]["versions"].items())
@@ -204,7 +210,7 @@ structure of documents (`recipes/crossrank-mini-en-v1/collections_en.py` names t
 known, and others count as misses. The sets of the second and third table lent the model their train splits. It was
 trained on English alone.
 
-{pairs:,} pairs were scored in {seconds:.0f} s: {pairs / seconds:.0f} a second, {model["backend"]} in
+{not_yet}{pairs:,} pairs were scored in {seconds:.0f} s: {pairs / seconds:.0f} a second, {model["backend"]} in
 {model["precision"]}. {versions}.
 
 ## Commands
@@ -224,7 +230,8 @@ def first_fused(found: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def write(args: argparse.Namespace) -> None:
-    page = "\n".join([intro(args), *(section(group, args.work) for group in GROUPS)])
+    groups = [group for group in GROUPS if is_stored(args.work, group)]
+    page = "\n".join([intro(args, groups), *(section(group, args.work) for group in groups)])
     args.out.write_text(page, encoding="utf-8")
 
 

@@ -63,6 +63,10 @@ def test_the_page_says_what_is_stored(results, tmp_path):
     assert "| macro mean | 0.700 | 0.400 | 0.700 |" in page.replace("**", "")
     assert "| worst | 0.600 (th) | 0.100 (th) | 0.500 (th) |" in page
     assert "1,800 pairs were scored in 36 s: 50 a second, openvino in" in page
+    assert "Not evaluated yet" not in page
+    (tmp_path / "bm25" / "japanese" / "results.json").unlink()
+    results.write(args)
+    assert "Not evaluated yet: Japanese, a larger corpus.\n" in args.out.read_text()
 
 
 def test_the_commands_are_those_that_run(results, monkeypatch):
