@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tiny_vocabularies import unigram_vocabulary, wordpiece_vocabulary
+
 # Models this small gain nothing from threads, and threads that wait for each other stall on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -239,18 +241,20 @@ def _train_tokenizer(kind: str) -> Any:
     limit = {"model_max_length": MAX_LENGTH}
     match kind:
         case "bert" | "electra" | "distilbert" | "albert" | "ernie" | "nomic_bert" | "deberta":
-            return transformers.BertTokenizer(vocab=_train_wordpiece(_BERT_SPECIAL), model_max_length=512)
+            return transformers.BertTokenizer(
+                vocab=wordpiece_vocabulary(_SENTENCES, _BERT_SPECIAL), model_max_length=512
+            )
         case "mpnet":
             return transformers.MPNetTokenizer(
-                vocab=_train_wordpiece(["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]), **limit
+                vocab=wordpiece_vocabulary(_SENTENCES, ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]), **limit
             )
         case "roberta":
             vocab, merges = _train_bpe(_ROBERTA_SPECIAL)
             return transformers.RobertaTokenizer(vocab=vocab, merges=merges, **limit)
         case "xlm-roberta" | "xlm-roberta-xl" | "camembert" | "gte":
-            return transformers.XLMRobertaTokenizer(vocab=_train_unigram(_ROBERTA_SPECIAL), **limit)
+            return transformers.XLMRobertaTokenizer(vocab=unigram_vocabulary(_SENTENCES, _ROBERTA_SPECIAL), **limit)
         case "deberta-v2":
-            return transformers.DebertaV2Tokenizer(vocab=_train_unigram(_BERT_SPECIAL), **limit)
+            return transformers.DebertaV2Tokenizer(vocab=unigram_vocabulary(_SENTENCES, _BERT_SPECIAL), **limit)
         case "modernbert":
             return _modernbert_tokenizer()
     raise ValueError(f"no tokenizer of kind {kind!r}")
@@ -258,16 +262,6 @@ def _train_tokenizer(kind: str) -> Any:
 
 _BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-
-
-def _train_wordpiece(special: list[str]) -> dict[str, int]:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(_SENTENCES, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
-    return tokenizer.get_vocab()
 
 
 def _train_bpe(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -282,19 +276,6 @@ def _train_bpe(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]
     tokenizer.train_from_iterator(_SENTENCES, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
-
-
-def _train_unigram(special: list[str]) -> list[tuple[str, float]]:
-    import json
-
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    unknown = next(token for token in special if "unk" in token.lower())
-    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token=unknown)
-    tokenizer.train_from_iterator(_SENTENCES, trainer)
-    return [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
 def _modernbert_tokenizer() -> Any:

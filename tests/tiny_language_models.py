@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tiny_vocabularies import unigram_vocabulary
+
 SENTENCES = (
     "Mars, known for its reddish appearance, is often referred to as the Red Planet.\n",
     "The capital of France is Paris, a city on the river Seine. Query: query: document: Document: Relevant: Relevance:",
@@ -150,18 +152,13 @@ def _save_logit_score(folder: Path) -> None:
 
 def _save_t5(kind: str, folder: Path) -> None:
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    special = ["<pad>", "</s>", "<unk>"]
-    tokenizer.train_from_iterator(
-        SENTENCES, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
-    )
-    pieces = [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    pieces = unigram_vocabulary(SENTENCES, ["<pad>", "</s>", "<unk>"])
     known = {piece for piece, _ in pieces}
     pieces += [(word, -9.0) for word in ("▁true", "▁false", "▁yes", "▁no", "▁sim", "▁não") if word not in known]
-    tokenizer.model = models.Unigram(pieces, unk_id=2)
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512

@@ -103,6 +103,18 @@ def test_many_threads_at_once(tiny_checkpoint, hard_pairs, encode):
             np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
+def test_a_process_whose_first_batches_run_side_by_side_ends(cpu_form):
+    """The bindings of OpenVINO 2026.4 stop for ever in five runs of six when two threads bring the first array."""
+    code = (
+        "import sys; sys.setswitchinterval(1e-6)\n"
+        "from crossrank import Reranker\n"
+        "print(len(Reranker.load(sys.argv[1]).score([('a', 'b c ' * n) for n in range(1, 40)])))"
+    )
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", code, cpu_form], capture_output=True, text=True, timeout=60)
+        assert (run.returncode, run.stdout) == (0, "39\n"), run.stderr
+
+
 def test_reads_an_openvino_file(cpu_form, hard_pairs, reference_logits, tiny_checkpoint, encode):
     logits = load(cpu_form, dtype="float32").logits(encode(cpu_form, hard_pairs))
     np.testing.assert_allclose(logits, reference_logits(tiny_checkpoint("bert"), hard_pairs), atol=1e-4)

@@ -36,6 +36,10 @@ _NUM_KEPT_SHAPES = 64
 _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
+# The bindings look NumPy up when they meet the first array, under a lock that they wait for while they hold the
+# interpreter's: two threads that meet it together wait for ever. The import below has one thread.
+ov.Tensor(np.empty(1, np.int32))
+
 
 class OpenVINOEngine:
     """Encoded pairs to raw logits with OpenVINO on the CPU; safe to call from many threads.
