@@ -1,3 +1,4 @@
+import html
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -34,3 +35,15 @@ def test_more_queries_than_dots_do_not_make_the_file_large(areas):
     for edges, heights, _ in areas(np.linspace(1, -1, 50_000)):
         assert len(edges) == len(heights) < 700
         assert (edges[0], edges[-1]) == (0, 50_000)
+
+
+@pytest.mark.parametrize("name", ["costs in $", "$x_{$ & <b>", "日本語"])
+def test_a_name_is_text_whatever_stands_in_it(name, recwarn):
+    for svg in (
+        plots.forest([(name, 0.1, (0.0, 0.2))], label=name),
+        plots.sorted_differences(np.array([0.5, -0.5]), label=name),
+        plots.curves({name: [(0.0, 0.5), (1.0, 0.6)]}, x_label=name, y_label=name),
+        plots.scatter([(name, 10.0, 0.5)], [name], x_label=name, y_label=name),
+    ):
+        assert html.escape(name, quote=False) in svg
+    assert not recwarn.list

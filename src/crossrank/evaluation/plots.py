@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,9 +44,17 @@ def draw(paint: Callable[[Any], None], *, width: float = 7.0, height: float = 3.
         axes.spines[["top", "right"]].set_visible(False)
         paint(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        with warnings.catch_warnings():
+            # Text stays text: the browser has the letters that matplotlib's own font lacks.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _plain(name: str) -> str:
+    """Return a name as matplotlib takes it for text, and not for mathematics between dollar signs."""
+    return name.replace("$", r"\$")
 
 
 def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], *, label: str) -> str:
@@ -62,9 +71,9 @@ def forest(rows: Sequence[tuple[str, float, tuple[float, float]]], *, label: str
             axes.plot([low, high], [place, place], color=colour, linewidth=2)
             axes.plot([delta], [place], marker="o", color=colour)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_yticks(range(len(rows)), [_plain(name) for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(label)
+        axes.set_xlabel(_plain(label))
 
     return draw(paint, height=1.2 + 0.28 * len(rows))
 
@@ -83,7 +92,7 @@ def sorted_differences(differences: npt.NDArray[np.float64], *, label: str) -> s
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xlim(0, len(ordered))
         axes.set_xlabel("queries, sorted")
-        axes.set_ylabel(label)
+        axes.set_ylabel(_plain(label))
 
     return draw(paint, height=2.4)
 
@@ -109,10 +118,10 @@ def curves(
             axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=0.8)
         for place, (name, points) in enumerate(series.items()):
             x, y = [x for x, _ in points], [y for _, y in points]
-            axes.plot(x, y, marker="o", markersize=4, color=_COLOURS[place % len(_COLOURS)], label=name)
+            axes.plot(x, y, marker="o", markersize=4, color=_COLOURS[place % len(_COLOURS)], label=_plain(name))
         axes.set_ylim(0, 1.02)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_xlabel(_plain(x_label))
+        axes.set_ylabel(_plain(y_label))
         axes.legend(frameon=False)
 
     return draw(paint)
@@ -133,10 +142,10 @@ def scatter(points: Sequence[tuple[str, float, float]], frontier: Sequence[str],
         axes.step([x for x, _ in best], [y for _, y in best], where="post", color=GREY, linewidth=1)
         for name, x, y in points:
             axes.plot([x], [y], marker="o", color=BLUE if name in frontier else GREY)
-            axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(_plain(name), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axes.set_xscale("log")
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_xlabel(_plain(x_label))
+        axes.set_ylabel(_plain(y_label))
         axes.margins(x=0.25, y=0.2)
 
     return draw(paint, height=4.0)
