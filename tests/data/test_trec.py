@@ -47,9 +47,10 @@ def test_files(tmp_path, name):
     ("line", "message"),
     [
         ("q1 Q0 d2 2 5.0", r"r\.trec:2: 5 fields where a TREC run has 6"),
-        ("q1 Q0 d2 2 high tag", r"r\.trec:2: rank '2' and score 'high' must be numbers"),
-        ("q1 Q0 d2 2 nan tag", r"r\.trec:2: rank '2' and score 'nan' must be numbers"),
-        ("q1 Q0 d2 first 1 tag", r"r\.trec:2: rank 'first'"),
+        ("q1 Q0 d2 2 high tag", r"r\.trec:2: the rank must be .* a finite one, not '2' and 'high'"),
+        ("q1 Q0 d2 2.0 1 tag", r"r\.trec:2: the rank must be a whole number .* not '2\.0' and '1'"),
+        ("q1 Q0 d2 2 nan tag", r"r\.trec:2: the rank must be .* a finite one, not '2' and 'nan'"),
+        ("q1 Q0 d2 first 1 tag", r"r\.trec:2: the rank must be .* not 'first'"),
         ("q1 Q0 d1 2 5.0 tag", r"r\.trec:2: query 'q1' has 'd1' twice"),
     ],
 )

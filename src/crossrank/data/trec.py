@@ -124,5 +124,6 @@ def _parse(line: Line, name: str) -> tuple[str, str, float] | None:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise DataError(f"rank {rank!r} and score {number!r} must be numbers", path=name, line=line.number)
+        problem = f"the rank must be a whole number and the score a finite one, not {rank!r} and {number!r}"
+        raise DataError(problem, path=name, line=line.number)
     return query_id, document_id, score
