@@ -45,11 +45,14 @@ def test_rows_know_their_place(tmp_path):
         ("README.md", "---\nconfigs: [1]\n---\n", "README.md: its head is no readable dataset card"),
         ("README.md", "---\nconfigs: [}\n---\n", "README.md: its head is no readable dataset card"),
         ("corpus.jsonl", "{", r"corpus\.jsonl:1: malformed JSON"),
+        ("corpus.csv", "id,text\nd1\n", r"corpus\.csv:2: 1 fields where the header has 2"),
+        ("corpus.csv", 'id,text\nd1,"open\n', r"corpus\.csv:2: malformed row"),
+        ("corpus.csv", b"id,text\nd1,caf\xe9\n", r"corpus\.csv:2: not valid UTF-8"),
         ("corpus.parquet", "PAR1", r"corpus\.parquet: not a readable Parquet file"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         list(Tables(tmp_path).rows("corpus", "train"))
 
@@ -78,3 +81,9 @@ def test_the_hub_is_asked_for_the_files_of_the_config_alone(tmp_path, monkeypatc
         ("org/name", "dataset", "abc", ["README.md"]),
         ("org/name", "dataset", "abc", ["a/dev-*"]),
     ]
+
+
+def test_a_field_of_a_text_table_may_be_as_long_as_a_document(tmp_path):
+    (tmp_path / "corpus.tsv").write_text("id\ttext\nd1\t" + "word " * 40_000 + "\n")
+    (row,) = Tables(tmp_path).rows("corpus", "any")
+    assert len(row.text("text")) == 200_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrank.data.hub import dataset_folder
-from crossrank.data.records import read_json_objects
+from crossrank.data.records import csv_records, read_json_objects
 from crossrank.data.text import display_name, read_lines, reading
 from crossrank.errors import DataError, MissingExtra
 
@@ -60,6 +59,17 @@ class Row:
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             raise self.error(f"no id under {' or '.join(map(repr, columns))} (columns: {', '.join(self.values)})")
         return str(value)
+
+    def ids(self, *columns: str) -> list[str]:
+        """Return the ids that the first of these columns lists.
+
+        Raises:
+            DataError: If it has none of them, or the value is no list.
+        """
+        value = self.first(*columns)
+        if not isinstance(value, list):
+            raise self.error(f"no list under {columns[0]!r} (columns: {', '.join(self.values)})")
+        return [str(document_id) for document_id in value]
 
     def error(self, message: str) -> DataError:
         """Return an error that names the file and the row."""
@@ -159,10 +169,13 @@ def read_table(file: Path) -> Iterator[Row]:
         for line, record in read_json_objects(read_lines(file), name, None):
             yield Row(record, name, line.number)
     else:
-        lines = (line.text for line in read_lines(file))
-        reader = csv.DictReader(lines, delimiter="\t" if kind.endswith(".tsv") else ",")
-        for values in reader:
-            yield Row(values, name, reader.line_num)
+        delimiter = "\t" if kind.endswith(".tsv") else ","
+        for number, values in csv_records(read_lines(file), name, check=_any_columns, delimiter=delimiter):
+            yield Row(values, name, number)
+
+
+def _any_columns(columns: list[str], line: int | None) -> None:
+    """Whoever reads the rows names the column that it lacks."""
 
 
 def _read_parquet(file: Path, name: str) -> Iterator[Row]:

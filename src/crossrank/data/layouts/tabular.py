@@ -57,19 +57,15 @@ def read_qrels(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def read_candidates(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return the documents to rank for each query.
+def read_candidates(
+    rows: Iterable[Row], *, columns: tuple[str, ...] = ("corpus-ids", "corpus_ids")
+) -> dict[str, list[str]]:
+    """Return the documents to rank for each query, listed under the first of these columns that is there.
 
     Raises:
         DataError: At a row without an id or a list.
     """
-    candidates: dict[str, list[str]] = {}
-    for row in rows:
-        listed = row.first("corpus-ids", "corpus_ids")
-        if not isinstance(listed, list):
-            raise row.error(f"no list under 'corpus-ids' (columns: {', '.join(row.values)})")
-        candidates[row.key(*QUERY_KEYS)] = [str(document_id) for document_id in listed]
-    return candidates
+    return {row.key(*QUERY_KEYS): row.ids(*columns) for row in rows}
 
 
 def _grade(row: Row) -> int:
