@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from crossrank.data.evaluation_set import Modality
 from crossrank.data.layouts.mlqa import CROSS_PAIRS
+from crossrank.data.layouts.vidore import LANGUAGES, language_of_pages
 from crossrank.data.published import PublishedSet
 from crossrank.errors import InputError
 
@@ -93,7 +94,7 @@ def _mteb(name: str, revision: str, *, title: str, split: str = "test") -> Publi
 _NQ = _mteb("nq", "b774495ed302d8c44a3a7ea25c90dbce03968f31", title="NQ")
 _HOTPOTQA = _mteb("hotpotqa", "ab518f4d6fcca38d87c25209f94beba119d02014", title="HotpotQA")
 _FIQA = _mteb("fiqa", "27a168819829fe9bcd655c2df245fb19452e8e06", title="FiQA")
-_TECHQA = PublishedSet("techqa", "PrimeQA/TechQA", split="dev", language="en", name="TechQA")
+_TECHQA = PublishedSet("techqa", "PrimeQA/TechQA", "corpus", "dev", language="en", name="TechQA")
 _BEIR = (
     _mteb("msmarco", "c5a29a104738b98a9e76336939199e264163d4a0", title="MSMARCO", split="dev"),
     _mteb("trec-covid", "bb9466bac8153a0349341eb1b22e06409e78ef4e", title="TREC-COVID"),
@@ -201,18 +202,14 @@ _VIDORE_V2 = {
 _VIDORE_V3 = (
     "finance_en", "finance_fr", "industrial", "pharmaceuticals", "computer_science", "hr", "energy", "physics",
 )  # fmt: skip
-_IN_FRENCH = ("finance_fr", "energy", "physics")
-_VIDORE_V3_LANGUAGES = {
-    "english": "en", "french": "fr", "german": "de", "spanish": "es", "italian": "it", "portuguese": "pt",
-}  # fmt: skip
 
 
 def _nvidia_visual() -> Suite:
     sets = [PublishedSet("vidore", f"mteb/{name}", revision=revision) for name, revision in _VIDORE_V1.items()]
     sets += [PublishedSet("vidore", f"vidore/{name}", revision=revision) for name, revision in _VIDORE_V2.items()]
     sets += [
-        PublishedSet("vidore", f"vidore/vidore_v3_{name}", language=f"xx-{_language_of_pages(name)}")
-        for name in _VIDORE_V3
+        PublishedSet("vidore", source, language=f"xx-{language_of_pages(source)}")
+        for source in map(_v3_source, _VIDORE_V3)
     ]
     rows = (
         ("embed-vl-1b-v2, not reranked", 0.7104, 0.7120, 0.7324),
@@ -234,7 +231,7 @@ def _nvidia_visual() -> Suite:
 
 
 def _vidore_v3() -> Suite:
-    parts = [Part(_pages(name, language), name) for name in _VIDORE_V3 for language in _VIDORE_V3_LANGUAGES]
+    parts = [Part(_pages(name, language), name) for name in _VIDORE_V3 for language in LANGUAGES]
     rows = (("jina-reranker-m0", 0.578), ("Qwen3-VL-Reranker-2B", 0.608), ("Qwen3-VL-Reranker-8B", 0.667))
     references = [_row(system, ("image",), (value,), "README of QwenLM/Qwen3-VL-Embedding") for system, value in rows]
     return Suite(
@@ -249,16 +246,17 @@ def _vidore_v3() -> Suite:
     )
 
 
+def _v3_source(name: str) -> str:
+    return f"vidore/vidore_v3_{name}"
+
+
 def _pages(name: str, language: str) -> PublishedSet:
-    code, documents = _VIDORE_V3_LANGUAGES[language], _language_of_pages(name)
+    source = _v3_source(name)
+    code, documents = LANGUAGES[language], language_of_pages(source)
     return PublishedSet(
-        "vidore", f"vidore/vidore_v3_{name}", query_language=language, family="ViDoRe V3", name=f"{name}-{code}",
+        "vidore", source, query_language=language, family="ViDoRe V3", name=f"{name}-{code}",
         language=code if code == documents else f"{code}-{documents}",
     )  # fmt: skip
-
-
-def _language_of_pages(name: str) -> str:
-    return "fr" if name in _IN_FRENCH else "en"
 
 
 def _beir() -> Suite:

@@ -28,6 +28,7 @@ def check(folder):
 
 def test_topics_judgements_and_the_passages_beside_them(miracl):
     check(miracl)
+    check(f"{miracl}/")
 
 
 def test_both_trees_in_one_folder(miracl):

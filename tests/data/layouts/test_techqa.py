@@ -57,6 +57,14 @@ def test_the_folder(unpacked):
     check(unpacked / "TechQA")
 
 
+def test_the_lists_may_be_left_out(unpacked):
+    contents = read(unpacked, config="corpus", split="dev", revision=None)
+    assert contents.candidates is None
+    assert len(list(contents.documents)) == 2
+    with pytest.raises(InputError, match="no config 'de': leave it out, or write 'corpus'"):
+        read(unpacked, config="de", split="dev", revision=None)
+
+
 def test_the_archive(unpacked, tmp_path):
     packed = tmp_path / "packed"
     packed.mkdir()

@@ -1,4 +1,5 @@
-from crossrank.data.layouts.vidore import read
+from crossrank.data.layouts import mteb
+from crossrank.data.layouts.vidore import language_of_pages, read
 
 PAGE = b"\x89PNG\r\n\x1a\n page"
 
@@ -32,3 +33,36 @@ def test_v3_spells_with_underscores_and_has_markdown(tmp_path, write_table):
     assert contents.languages == {"1": "english"}
     (page,) = contents.documents
     assert (page.id, page.text, page.image) == ("7", "# Sales", PAGE)
+
+
+def write_mteb_format(folder, write_table, languages):
+    """As vidore/vidore_v3_hr_mteb_format: tables a language, with the judgements of all languages in each."""
+    everything = [{"query-id": str(i), "corpus-id": "7", "score": 1 + i % 2} for i in range(3)]
+    for place, language in enumerate(("english", "french", "german")):
+        if language in languages:
+            write_table(folder, f"{language}-corpus", "test", [{"id": "7", "image": {"bytes": PAGE, "path": None}}])
+            write_table(folder, f"{language}-queries", "test", [{"id": str(place), "text": language.title()}])
+            write_table(folder, f"{language}-qrels", "test", everything)
+    return folder
+
+
+def test_v3_in_the_format_of_mteb_is_one_set_of_all_languages(tmp_path, write_table):
+    folder = write_mteb_format(tmp_path, write_table, ("english", "french", "german"))
+    contents = read(folder, config=None, split="test", revision=None)
+    assert contents.queries == {"0": "English", "1": "French", "2": "German"}
+    assert contents.languages == {"0": "english", "1": "french", "2": "german"}
+    assert contents.qrels == {"0": {"7": 1}, "1": {"7": 2}, "2": {"7": 1}}
+    assert [page.image for page in contents.documents] == [PAGE]
+
+
+def test_a_language_of_the_format_of_mteb_has_its_own_judgements_alone(tmp_path, write_table):
+    folder = write_mteb_format(tmp_path, write_table, ("french",))
+    contents = read(folder, config=None, split="test", revision=None)
+    assert (contents.queries, contents.qrels) == ({"1": "French"}, {"1": {"7": 2}})
+    contents = mteb.read(folder, config="french", split="test", revision=None)
+    assert (contents.queries, contents.qrels) == ({"1": "French"}, {"1": {"7": 2}})
+
+
+def test_the_language_of_the_pages_is_known_by_the_name():
+    assert language_of_pages("vidore/vidore_v3_energy_mteb_format") == "fr"
+    assert language_of_pages("mteb/syntheticDocQA_energy_test_beir") == "en"

@@ -40,7 +40,7 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
     folder = dataset_folder(source, patterns=[topics, judged], revision=revision)
     corpus = folder
     if not (folder / passages).is_dir():
-        corpus = dataset_folder(f"{source}-corpus", patterns=[f"{passages}/*.jsonl.gz"])
+        corpus = dataset_folder(f"{str(source).rstrip('/')}-corpus", patterns=[f"{passages}/*.jsonl.gz"])
     files = sorted((corpus / passages).glob("*.jsonl.gz"))
     if not files:
         raise DataError("no passages (docs-*.jsonl.gz)", path=corpus / passages)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crossrank.data.layouts.contents import Contents
 from crossrank.data.layouts.tabular import read_candidates, read_corpus, read_qrels, read_queries
+from crossrank.data.layouts.vidore import LANGUAGES as PAGE_LANGUAGES
 from crossrank.data.tables import Tables
 from crossrank.errors import DataError
 
@@ -32,10 +33,13 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
     if qrels_table is None:
         raise DataError(f"no table {' or '.join(map(repr, qrels_tables))} with judgements", path=source)
     queries, languages = read_queries(tables.rows(f"{prefix}queries", split))
+    qrels = read_qrels(tables.rows(qrels_table, split))
+    if config in PAGE_LANGUAGES:  # ViDoRe V3 judges the queries of all languages in the table of each
+        qrels = {query_id: grades for query_id, grades in qrels.items() if query_id in queries}
     candidates = f"{prefix}top_ranked"
     return Contents(
         queries,
-        read_qrels(tables.rows(qrels_table, split)),
+        qrels,
         read_corpus(tables.rows(f"{prefix}corpus", split)),
         read_candidates(tables.rows(candidates, split)) if tables.splits(candidates) else None,
         languages,

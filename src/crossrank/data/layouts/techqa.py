@@ -21,25 +21,30 @@ from crossrank.errors import DataError, InputError
 from crossrank.types import Document
 
 ARCHIVE = "TechQA.tar.gz"
+WHOLE_CORPUS = "corpus"
 _QUESTIONS = {"train": "training_Q_A.json", "dev": "dev_Q_A.json"}
 _TECHNOTES = "training_dev_technotes.json"
 
 
 def read(source: str | Path, *, config: str | None, split: str, revision: str | None) -> Contents:
-    """Read a split; the candidates are the 50 technotes that are released with each question.
+    """Read a split; the candidates are the 50 technotes that are released with each question, or any technote.
+
+    An answer is always among the 50, so what a retriever misses is only seen where it searches all.
 
     Args:
         source: A folder with the archive or with what is in it, or a name on the hub.
-        config: Not read: there is one set.
+        config: `"corpus"` leaves out the lists of candidates: all technotes are searched.
         split: `"train"` or `"dev"`; the answers of the test questions are not public.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        InputError: If there is no such split.
+        InputError: If there is no such split or config.
         DataError: If a file is missing or bad.
     """
     if split not in _QUESTIONS:
         raise InputError(f"TechQA has the splits {' and '.join(_QUESTIONS)}, not {split!r}")
+    if config not in (None, WHOLE_CORPUS):
+        raise InputError(f"TechQA has no config {config!r}: leave it out, or write {WHOLE_CORPUS!r} to search it whole")
     folder = dataset_folder(source, patterns=[ARCHIVE], revision=revision)
     questions, technotes = _load(folder, _QUESTIONS[split]), _load(folder, _TECHNOTES)
     try:
@@ -48,7 +53,7 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
             {question["QUESTION_ID"]: _text(question) for question in answered},
             {question["QUESTION_ID"]: {question["DOCUMENT"]: 1} for question in answered},
             list(_documents(technotes)),
-            {question["QUESTION_ID"]: list(question["DOC_IDS"]) for question in answered},
+            None if config else {question["QUESTION_ID"]: list(question["DOC_IDS"]) for question in answered},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"not in the format of TechQA: {error!r}", path=folder) from error
