@@ -176,3 +176,34 @@ def test_qrels_with_unknown_ids_are_an_error(folder):
         open_beir(folder, split="dev"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("queries.jsonl", "", r"queries\.jsonl: no queries in the file"),
+        ("corpus.jsonl", "", r"corpus\.jsonl: no documents in the file"),
+        ("qrels/dev.tsv", "", r"dev\.tsv: no judgements in the file"),
+        ("qrels/dev.tsv", "q2\td1\t0\n", r"dev\.tsv: no document is judged relevant"),
+    ],
+)
+def test_what_is_empty_is_named_and_not_what_follows_from_it(folder, file, content, message):
+    (folder / "corpus.jsonl.gz").unlink()
+    write(folder / "corpus.jsonl", CORPUS)
+    write(folder / file, content)
+    with pytest.raises(DataError, match=message), open_beir(folder):
+        pass
+
+
+def test_a_packed_file_of_no_bytes_is_named(folder):
+    (folder / "corpus.jsonl.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"corpus\.jsonl\.gz: no documents in the file"), open_beir(folder):
+        pass
+
+
+@pytest.mark.parametrize(("name", "expected"), [("arguana", True), ("quora", True), ("NanoQuoraRetrieval", True),
+                                                ("fiqa", False)])  # fmt: skip
+def test_collections_whose_queries_are_documents_are_known_by_name(folder, name, expected):
+    renamed = folder.rename(folder.with_name(name))
+    with open_beir(renamed) as data:
+        assert data.queries_are_documents is expected

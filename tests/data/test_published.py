@@ -117,3 +117,20 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("CROSSRANK_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "crossrank" / "datasets"
+
+
+@pytest.mark.parametrize("config", ["french", "fr"])
+def test_a_language_of_pages_is_named_by_word_or_code(tmp_path, config):
+    source, cache = write_vidore(tmp_path / "hr"), tmp_path / "cache"
+    (published,) = parse_published(f"vidore:{source}:{config}")
+    assert (published.title, published.language, published.family) == ("hr-french", "fr-en", "hr")
+    with open_published(published, cache=cache) as data:
+        assert (list(data.qrels), data.language) == (["2"], "fr-en")
+    (energy,) = parse_published("vidore:vidore/vidore_v3_energy:fr")
+    assert (energy.language, energy.family) == ("fr", "vidore_v3_energy")
+
+
+def test_queries_that_are_documents_are_known_by_the_name_of_the_set():
+    named = ("mteb:mteb/arguana", "nanobeir:sentence-transformers/NanoBEIR-en:NanoQuoraRetrieval", "mteb:mteb/fiqa",
+             "mteb:quora-copies/fiqa/")  # fmt: skip
+    assert [parse_published(text)[0].queries_are_documents for text in named] == [True, True, False, False]

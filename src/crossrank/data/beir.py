@@ -32,6 +32,8 @@ from crossrank.types import Document
 
 # What is evaluated on where nobody says; never the training split.
 USUAL_SPLITS = ("test", "dev", "validation")
+# Collections whose queries are documents of the corpus, too; known by their names, as in BEIR's and mteb's own readers.
+_QUERIES_ARE_DOCUMENTS = ("arguana", "quora")
 
 
 def read_queries(path: str | Path, *, skipped: SkippedLines | None = None) -> dict[str, str]:
@@ -171,21 +173,35 @@ def open_beir(folder: str | Path, *, split: str | None = None, name: str | None 
         name: For tables; the name of the folder if None.
 
     Raises:
-        DataError: If a file is missing or bad, the split has no judgements, or one names an unknown query or document.
+        DataError: If a file is missing, empty or bad, the split has no relevant document, or a judgement names an
+            unknown query or document.
     """
     files = find_beir(folder, split=split)
     queries = read_queries(files.queries)
+    if not queries:
+        raise DataError("no queries in the file", path=files.queries)
     with open_corpus(files.corpus) as corpus:
+        if not len(corpus):
+            raise DataError("no documents in the file", path=files.corpus)
         corpus.check_unique(allow_same=False)
+        qrels = read_qrels(files.qrels, queries=queries, documents=corpus)
+        if not any(grade for grades in qrels.values() for grade in grades.values()):
+            raise DataError("no document is judged relevant: there is nothing to evaluate on", path=files.qrels)
         found_set = EvaluationSet(
             name or Path(folder).resolve().name,
             queries,
             corpus,
-            read_qrels(files.qrels, queries=queries, documents=corpus),
+            qrels,
             split=files.split,
+            queries_are_documents=queries_are_documents(str(name or ""), Path(folder).resolve().name),
             fingerprint=_fingerprint(files.queries, files.corpus),
         )
         yield with_images(found_set, Path(folder))
+
+
+def queries_are_documents(*names: str) -> bool:
+    """Return whether one of the names of a set says that its queries are documents, and must not find themselves."""
+    return any(known in name.lower() for known in _QUERIES_ARE_DOCUMENTS for name in names)
 
 
 class BeirFiles(NamedTuple):

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from crossrank.data.beir import open_beir
+from crossrank.data.beir import open_beir, queries_are_documents
 from crossrank.data.beir_writer import CANDIDATES_FILE, write_beir
 from crossrank.data.evaluation_set import EvaluationSet
 from crossrank.data.layouts import beir, miracl, mldr, mlqa, mteb, nanobeir, techqa, vidore, xquad
@@ -98,15 +98,26 @@ def parse_published(text: str, *, split: str | None = None) -> list[PublishedSet
     source, _, config = rest.partition(":")
     if not source:
         raise InputError(f"{text!r} names no source: write {layout}:FOLDER or {layout}:HUB/NAME")
+    are_documents = queries_are_documents(source.rstrip("/").rpartition("/")[2], config)
     configs = [config] if config else [*(_CONFIGS.get(layout) or [""])]
-    return [_described(PublishedSet(layout, source, config or None, split)) for config in configs]
+    return [
+        _described(PublishedSet(layout, source, config or None, split, queries_are_documents=are_documents))
+        for config in configs
+    ]
 
 
 def _described(published: PublishedSet) -> PublishedSet:
     """Return the set with the language that its config tells."""
     config = published.config or ""
     language, family = None, published.layout
-    if published.layout == "mlqa":
+    if published.layout == "vidore" and config:
+        # Its pages are read once for all languages, and stand in the cache once.
+        family = replace(published, config=None).title
+        stated = next((name for name, code in vidore.LANGUAGES.items() if code == config), config)
+        asked, pages = vidore.LANGUAGES.get(stated, stated), vidore.language_of_pages(family)
+        language = asked if asked == pages else f"{asked}-{pages}"
+        published = replace(published, config=None, query_language=stated)
+    elif published.layout == "mlqa":
         language = "-".join(reversed(config.split(".")))
     elif published.layout == "xquad":
         language, family = xquad.language_of(config), xquad.pool_of(config)
