@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from crossrank.serving.exchange import RerankRequest, RerankResult
 from crossrank.serving.problems import Kind
 
 REQUESTS = logging.getLogger("crossrank.serving.requests")
+_FLUSH_INTERVAL_S = 0.05
 
 
 @dataclass
@@ -89,13 +92,64 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+class BatchHandler(logging.StreamHandler[TextIO]):
+    """Writes lines in batches, twenty times a second; what is a warning or worse at once, with all before it.
+
+    A write for each line has the event loop hand the interpreter to the threads that tokenise and compute, and wait
+    until it gets it back: under load that took longer than everything else about a request that is refused.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+        self._has_lines = threading.Event()
+        self._closed = False
+        threading.Thread(target=self._flush_often, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record in."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if record.levelno >= logging.WARNING or self._closed:
+                self.flush()
+            else:
+                self._has_lines.set()
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        self.acquire()
+        try:
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Write what there is, and end."""
+        self.flush()
+        self._closed = True
+        self._has_lines.set()
+        super().close()
+
+    def _flush_often(self) -> None:
+        while not self._closed:
+            self._has_lines.wait()
+            time.sleep(_FLUSH_INTERVAL_S)
+            self._has_lines.clear()
+            self.flush()
+
+
 def log_config(level: str, *, content: bool) -> dict[str, Any]:
     """Return the configuration of logging for the process of a server, on standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter, "content": content}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
+        "handlers": {"stderr": {"()": BatchHandler, "stream": "ext://sys.stderr", "formatter": "json"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "crossrank": {"level": level.upper(), "handlers": ["stderr"], "propagate": False},
