@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from crossrank.serving.admin import add_admin_routes
 from crossrank.serving.bodies import describe_body
 from crossrank.serving.dialects.choice import DIALECTS, OPEN_PATHS, dialect_of_path
 from crossrank.serving.dialects.dialect import Dialect
-from crossrank.serving.middleware import DOCS_PATH, Surroundings
+from crossrank.serving.middleware import DOCS_PATH, Endpoint, Shortcut, Surroundings
 from crossrank.serving.options import ServeOptions
 from crossrank.serving.playground import add_playground
 from crossrank.serving.problems import Kind, Problem
@@ -51,10 +51,13 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
         if not service.models.all:
             for spec in service.options.models:
                 await asyncio.to_thread(service.models.load, spec)
+        service.loop_lag.start()
         yield
+        service.loop_lag.stop()
         await asyncio.to_thread(service.models.stop, timeout_s=service.options.request_timeout_s)
         service.tracer.close()
 
+    endpoints: dict[str, Endpoint] = {}
     app = FastAPI(
         title="crossrank",
         version=__version__,
@@ -62,24 +65,25 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
         lifespan=lifespan,
         docs_url=DOCS_PATH,
         redoc_url=None,
-        middleware=_middleware(service),
+        middleware=_middleware(service, endpoints),
     )
     app.state.service = service
     app.add_exception_handler(Problem, _answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _answer_refusal)  # type: ignore[arg-type]
     # The first that fits is taken: those that are asked most come first.
     for path, dialect in OPEN_PATHS.items():
-        _add_dialect(app, service, dialect, path, path)
+        endpoints[path] = _add_dialect(app, service, dialect, path, path)
     for dialect in DIALECTS:
         for path in dialect.paths:
-            _add_dialect(app, service, dialect, f"/{dialect.name}{path}", path)
+            prefixed = f"/{dialect.name}{path}"
+            endpoints[prefixed] = _add_dialect(app, service, dialect, prefixed, path)
     add_status_routes(app, service)
     add_admin_routes(app, service)
     add_playground(app, service)
     return app
 
 
-def _middleware(service: Service) -> list[Middleware]:
+def _middleware(service: Service, endpoints: dict[str, Endpoint]) -> list[Middleware]:
     options = service.options
     layers = [Middleware(Surroundings, service=service)]
     if options.cors_origins:
@@ -91,13 +95,14 @@ def _middleware(service: Service) -> list[Middleware]:
                 allow_headers=["authorization", "content-type", "x-request-timeout", "x-verbose"],
             )
         )
-    return layers
+    return [*layers, Middleware(Shortcut, endpoints=endpoints)]
 
 
-def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: str, own_path: str) -> None:
+def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: str, own_path: str) -> Endpoint:
+    endpoint = _endpoint(service, dialect, own_path)
     app.router.add_api_route(
         path,
-        _endpoint(service, dialect, own_path),
+        endpoint,
         methods=["POST"],
         route_class_override=_Direct,
         name=f"{dialect.name}: {own_path}",
@@ -108,9 +113,10 @@ def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: st
         responses={200: {"model": dialect.answer}},
         openapi_extra=describe_body(dialect.request),
     )
+    return endpoint
 
 
-def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         return json_response(await service.rerank(dialect, path, request))
 
@@ -138,6 +144,6 @@ async def _answer_refusal(request: Request, error: HTTPException) -> Response:
 class _Direct(APIRoute):
     """A route that fastapi describes and does not stand in the way of: the endpoint reads the request by itself."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Endpoint:
         """Return the endpoint."""
         return self.endpoint

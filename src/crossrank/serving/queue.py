@@ -26,6 +26,8 @@ from crossrank.serving.problems import Kind, Problem
 
 # The part of its time that a request may have to wait: what was measured may not hold, and answering takes time, too.
 _PROMISE = 2 / 3
+# The part of its room up to which requests are read at all: what is left is for those that are being read already.
+_READ_PART = 0.95
 # How far back the measured speed looks.
 _MEMORY_S = 5.0
 
@@ -160,18 +162,17 @@ class TokenQueue:
             now = self._clock()
             if self._closed:
                 raise Problem(Kind.UNAVAILABLE, "the model is being unloaded or the server stops", retry_after_s=1)
-            limit = min(self.max_tokens, self.tokens_per_s * max(0.0, deadline - now) * _PROMISE)
-            if self._num_tokens and self._num_tokens + cost > limit:
-                surplus_s = (self._num_tokens + cost - limit) / self.tokens_per_s
-                raise Problem(
-                    Kind.OVERLOADED,
-                    f"the queue holds {self._num_tokens} tokens and has no room for about {cost} more: try again later",
-                    retry_after_s=max(1, math.ceil(min(surplus_s, 60))),
-                )
+            problem = self._refusal(cost, deadline)
+            if problem is not None:
+                raise problem
             ticket = Ticket(cost, deadline=deadline, priority=priority, sequence=next(self._sequence), now=now)
             self._tickets.add(ticket)
             self._num_tokens += cost
             return ticket
+
+    def refusal(self, *, deadline: float) -> Problem | None:
+        """Return why a request that has not been read yet need not be, or None; as for `admit`, but with less room."""
+        return self._refusal(0, deadline, part=_READ_PART)
 
     def fill(self, ticket: Ticket, prepared: PreparedDocuments) -> None:
         """Put the token ids of an admitted request in line for computing; one that was withdrawn is left out."""
@@ -238,6 +239,18 @@ class TokenQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _refusal(self, cost: int, deadline: float, *, part: float = 1.0) -> Problem | None:
+        limit = min(self.max_tokens, self.tokens_per_s * max(0.0, deadline - self._clock()) * _PROMISE) * part
+        surplus = self._num_tokens + cost - limit
+        if surplus <= 0 or not self._num_tokens:
+            return None
+        return Problem(
+            Kind.OVERLOADED,
+            f"the queue holds {self._num_tokens} tokens and has no room for {f'about {cost} ' if cost else ''}more: "
+            "try again later",
+            retry_after_s=max(1, math.ceil(min(surplus / self.tokens_per_s, 60))),
+        )
 
     def _next_step(self, budget_tokens: int) -> list[Slice]:
         step: list[Slice] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.config
 import os
@@ -115,6 +116,9 @@ def serve(options: ServeOptions, process: ProcessOptions, listening: socket.sock
         service,
         timeout_s=process.drain_timeout_s,
     )
+    # What has been loaded stays: the collector need not look at all of it again while requests wait.
+    gc.collect()
+    gc.freeze()
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _log.info("serving", extra={"fields": {"url": f"http://{shown}:{port}", "process": os.getpid()}})

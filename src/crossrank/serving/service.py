@@ -18,6 +18,7 @@ from crossrank.serving.dialects.dialect import Dialect, Reply
 from crossrank.serving.exchange import RerankRequest, RerankResult
 from crossrank.serving.image_urls import ImageFetcher
 from crossrank.serving.images import resolve_images
+from crossrank.serving.loop_lag import LoopLag
 from crossrank.serving.metrics import Metrics
 from crossrank.serving.models import Models
 from crossrank.serving.options import ServeOptions
@@ -31,6 +32,8 @@ _log = logging.getLogger("crossrank.serving")
 
 _VERBOSE_HEADER = "x-verbose"
 _TIMEOUT_HEADER = "x-request-timeout"
+# The part of its time that a request may wait to be read, as its answer will to be sent; and the most seconds.
+_LAG_PART, _MOST_LAG_S = 1 / 6, 1.0
 
 
 class Service:
@@ -41,6 +44,7 @@ class Service:
         metrics: What it counts.
         models: What it serves.
         hosts: The names that it answers to.
+        loop_lag: How late requests are read.
         is_draining: Whether it answers what it has and takes nothing new.
         num_running: Rerank requests that are not answered yet.
     """
@@ -50,6 +54,7 @@ class Service:
         self.metrics = Metrics()
         self.models = Models(options, self.metrics)
         self.tracer = Tracer.to_endpoint(options.otlp_endpoint)
+        self.loop_lag = LoopLag()
         self.is_draining = False
         self.num_running = 0
         self._keys = Keys(options.api_keys)
@@ -120,8 +125,12 @@ class Service:
             if self.is_draining:
                 raise Problem(Kind.UNAVAILABLE, "the server is stopping: ask another one", retry_after_s=1)
             record.caller = self.identify(request)
+            seconds = self._seconds(request.headers)
+            # Until the body is read, the path and the headers say alone which dialect it is.
+            dialect = choose(dialect, path, request.headers, None)
+            self._check_load(seconds)
             with self._limits.request(record.caller):
-                deadline = self._deadline(request)
+                deadline = time.monotonic() + seconds
                 async with asyncio.timeout(deadline - time.monotonic()):
                     body = await read_json(request, max_bytes=self.options.max_body_bytes)
                     dialect = choose(dialect, path, request.headers, body)
@@ -159,16 +168,27 @@ class Service:
         resolved = await resolve_images(wanted, self.options.images, self._fetcher)
         return await runtime.answer(resolved, deadline=deadline)
 
-    def _deadline(self, request: Request) -> float:
-        """Return when the client does not wait any more, on the clock of `time.monotonic`."""
-        stated = request.headers.get(_TIMEOUT_HEADER)
-        limit = self.options.request_timeout_s
+    def _check_load(self, seconds: float) -> None:
+        """Refuse a request that nothing has time for; its body has not been read, and does not need to be."""
+        lag_s = self.loop_lag.seconds
+        if lag_s > min(seconds * _LAG_PART, _MOST_LAG_S):
+            raise Problem(
+                Kind.OVERLOADED, f"requests wait {lag_s:.1f} s before they are read: try again later", retry_after_s=1
+            )
+        deadline = time.monotonic() + seconds
+        refusals = [runtime.queue.refusal(deadline=deadline) for runtime in self.models.all]
+        if refusals and refusals[0] and all(refusals):  # which model it is for stands in the body
+            raise refusals[0]
+
+    def _seconds(self, headers: Mapping[str, str]) -> float:
+        """Return how long the client waits."""
+        stated = headers.get(_TIMEOUT_HEADER)
         if stated is None:
-            return time.monotonic() + limit
+            return self.options.request_timeout_s
         try:
             seconds = float(stated.strip().removesuffix("s"))
         except ValueError:
             seconds = -1.0
         if not seconds > 0:
             raise Problem(Kind.MALFORMED, f"invalid request: {_TIMEOUT_HEADER} must be seconds above 0, not {stated!r}")
-        return time.monotonic() + min(seconds, limit)
+        return min(seconds, self.options.request_timeout_s)

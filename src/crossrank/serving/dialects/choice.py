@@ -64,7 +64,7 @@ def choose(dialect: Dialect[Any], path: str, headers: Mapping[str, str], body: o
         dialect: That of the path.
         path: Without the prefix of a dialect.
         headers: With lower-case names.
-        body: The decoded JSON.
+        body: The decoded JSON; None where it has not been read.
     """
     keys = set(body) if isinstance(body, dict) else set()
     if isinstance(dialect, LlamaCpp):
@@ -77,7 +77,7 @@ def choose(dialect: Dialect[Any], path: str, headers: Mapping[str, str], body: o
         return TEI
     if "x-voyage-client-user-agent" in headers or "top_k" in keys:
         return VOYAGE
-    return _choose_by_shape(path, keys, body)
+    return _choose_by_shape(path, keys)
 
 
 def dialect_of_path(path: str) -> Dialect[Any] | None:
@@ -86,13 +86,13 @@ def dialect_of_path(path: str) -> Dialect[Any] | None:
     return OPEN_PATHS.get(path) or next((dialect for dialect in DIALECTS if dialect.name == name), None)
 
 
-def _choose_by_shape(path: str, keys: set[str], body: object) -> Dialect[Any]:
+def _choose_by_shape(path: str, keys: set[str]) -> Dialect[Any]:
     if keys & _VLLM_KEYS:
         return VLLM_RERANK
     if "raw_scores" in keys:
         return INFINITY
     if "property" in keys:
         return WEAVIATE
-    if path == "/rerank" and keys == {"query", "documents"}:
+    if path == "/rerank" and keys in ({"query", "documents"}, set()):
         return SHARED_WITH_WEAVIATE
     return SHARED

@@ -16,6 +16,7 @@ from crossrank.serving.dialects.cohere import cohere_meta
 from crossrank.serving.dialects.dialect import Count, pairs_of
 from crossrank.serving.dialects.jina import Jina, JinaAnswer, JinaRequest, text_or_image_document, text_query
 from crossrank.serving.dialects.openai import openai_error
+from crossrank.serving.dialects.tei import tei_error
 from crossrank.serving.dialects.vllm import content_document, usage
 from crossrank.serving.dialects.weaviate import WeaviateScore, weaviate_answer
 from crossrank.serving.exchange import RerankRequest, RerankResult
@@ -87,8 +88,8 @@ class SharedWithWeaviate(Shared):
         return super().to_answer(request, result) | weaviate_answer(request, result)
 
     def to_error(self, problem: Problem, status: int) -> Any:
-        """Return the body of an error; Weaviate reads `error` as a string."""
-        return {"message": problem.message, "detail": problem.message, "error": problem.message}
+        """Return the body of an error; Weaviate reads `error` as a string, text-embeddings-inference its type, too."""
+        return {"message": problem.message, "detail": problem.message} | tei_error(problem)
 
 
 def _document(value: str | dict[str, Any], index: int) -> Document:

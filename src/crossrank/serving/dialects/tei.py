@@ -86,7 +86,12 @@ class Tei(Dialect[TeiRequest]):
         """Return the body of an error; a wrong key gets none."""
         if problem.kind is Kind.UNAUTHORIZED:
             return None
-        return {"error": problem.message, "error_type": _ERROR_TYPES.get(problem.kind, "validation")}
+        return tei_error(problem)
+
+
+def tei_error(problem: Problem) -> dict[str, Any]:
+    """Return the body of an error."""
+    return {"error": problem.message, "error_type": _ERROR_TYPES.get(problem.kind, "validation")}
 
 
 def _milliseconds(seconds: float) -> str:
