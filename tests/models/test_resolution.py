@@ -47,6 +47,22 @@ def test_a_bare_language_model_is_told_which_families_it_could_be(copy):
     assert "give family= (--family), one of qwen3_reranker, ctxl_rerank_v2" in str(error.value)
 
 
+def test_a_class_without_its_model_type_is_told_which_family_it_could_be(copy):
+    with pytest.raises(UnsupportedModel) as error:
+        open_checkpoint(copy("jina"))
+    assert "XLMRobertaForSequenceClassification stands in config.json without a model_type" in str(error.value)
+    assert "give family= (--family), one of jina_reranker_v2 (or" in str(error.value)
+
+
+def test_a_language_model_of_no_family_is_told_which_there_are(copy):
+    with pytest.raises(CheckpointError, match=r"from_backbone, and train it; language models .*: logit_score, qwen3_r"):
+        open_checkpoint(copy("llama"))
+    folder = copy("qwen2")
+    (folder / "config.json").write_text('{"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}')
+    with pytest.raises(UnsupportedModel, match=r"'phi3' \(Phi3ForCausalLM\) is not supported; .*qwen3_reranker"):
+        open_checkpoint(folder)
+
+
 def test_the_name_of_a_folder_says_nothing(tiny_language_model, tmp_path):
     folder = shutil.copytree(tiny_language_model("qwen3"), tmp_path / "Qwen" / "Qwen3-Reranker-0.6B")
     with pytest.raises(UnsupportedModel, match="do not say which reranker"):
@@ -87,6 +103,7 @@ def test_native_classifiers_need_no_word(tiny_checkpoint):
     [
         ("qwen3", "qwen3", "there is no family 'qwen3'; families are modular, bert, "),
         ("qwen3", "bert", "Qwen3ForCausalLM"),
+        ("qwen3-seq-cls", "native", "family 'native' does not fit: its files are of 'decoder'"),
         ("qwen2", "qwen3_reranker", "is Qwen3ForCausalLM, not Qwen2ForCausalLM; families for it: logit_score, mxbai_"),
         ("qwen3", "logit_score", "needs a modules.json that ends in LogitScore"),
         ("t5", "monot5_mt5", "is MT5ForConditionalGeneration, not T5ForConditionalGeneration"),
@@ -124,6 +141,15 @@ def test_a_licence_that_forbids_commercial_use_is_shown_on_load(tiny_language_mo
     assert open_checkpoint("zeroentropy/zerank-2").non_commercial
     assert open_checkpoint("ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b").non_commercial
     assert not open_checkpoint("someone/zerank-2").non_commercial
+
+
+def test_the_licence_of_a_published_checkpoint_whose_files_say_the_rest(tiny_reranker, monkeypatch):
+    monkeypatch.setattr(locating, "download", lambda name, revision: tiny_reranker())
+    checkpoint = open_checkpoint("nvidia/llama-nemotron-rerank-1b-v2")
+    assert checkpoint.family.name == "llama_bidirectional"
+    assert checkpoint.licence == "NVIDIA Open Model License, Llama 3.2 Community License"
+    assert not checkpoint.non_commercial
+    assert open_checkpoint("someone/else").licence is None
 
 
 def test_a_template_in_crossrank_json_is_the_prompt(copy):

@@ -10,7 +10,7 @@ from typing import Any
 from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES, BIDIRECTIONAL_FAMILIES
 from crossrank.models.family import Family
-from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES
+from crossrank.models.language_model_families import LANGUAGE_MODEL_FAMILIES, LANGUAGE_MODEL_SUFFIXES
 from crossrank.models.visual_families import VISUAL_FAMILIES
 
 FAMILIES: tuple[Family, ...] = (
@@ -228,6 +228,7 @@ def _no_head(model_type: Any, architectures: Sequence[str], where: str) -> Check
         remedy += ", or put a fresh head on this one with Reranker.from_backbone, and train it"
     return CheckpointError(
         f"{where}: not a cross-encoder: {name} has no scoring head, so every score would be random; {remedy}"
+        f"{_language_models(architectures)}"
     )
 
 
@@ -239,6 +240,16 @@ def _unsupported(
     if "auto_map" in config:
         return UnsupportedModel(
             f"{where}: {kind} needs Python code from the checkpoint (auto_map), and crossrank never runs code from a "
-            f"checkpoint; use one of a native kind: {known}"
+            f"checkpoint; use one of a native kind: {known}{_language_models(architectures)}"
         )
-    return UnsupportedModel(f"{where}: {kind} is not supported; supported: {known}, and modular sentence-transformers")
+    return UnsupportedModel(
+        f"{where}: {kind} is not supported; supported: {known}, and modular sentence-transformers"
+        f"{_language_models(architectures)}"
+    )
+
+
+def _language_models(architectures: Sequence[str]) -> str:
+    """Name the families of language models, for one that is of none of their classes."""
+    if not any(name.endswith(LANGUAGE_MODEL_SUFFIXES) for name in architectures):
+        return ""
+    return f"; language models that answer without a head: {', '.join(f.name for f in LANGUAGE_MODEL_FAMILIES)}"

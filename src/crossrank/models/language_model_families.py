@@ -9,6 +9,8 @@ from crossrank.encoding.template import SequenceTemplate
 from crossrank.models.family import Family
 
 LOGIT_SCORE_FAMILY = "logit_score"
+# How classes of language models end: nothing in their `config.json` says that one is a reranker.
+LANGUAGE_MODEL_SUFFIXES = ("ForCausalLM", "ForConditionalGeneration", "ForRanking")
 # Language models of transformers whose logits are the plain product of the last hidden state and `lm_head`.
 PLAIN_CAUSAL_LMS = (
     "GemmaForCausalLM",

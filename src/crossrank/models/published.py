@@ -69,7 +69,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+_NEMOTRON = Published(None, licence="NVIDIA Open Model License, Llama 3.2 Community License")
+
 PUBLISHED: dict[str, Published] = {name: Published(family) for family, names in _NAMES.items() for name in names} | {
+    "nvidia/llama-nemotron-rerank-1b-v2": _NEMOTRON,
+    "nvidia/llama-3.2-nv-rerankqa-1b-v2": _NEMOTRON,  # its former name
     "zeroentropy/zerank-1": Published(None, licence="CC-BY-NC-4.0", non_commercial=True),
     "zeroentropy/zerank-2": Published(None, licence="CC-BY-NC-4.0", non_commercial=True),
 }

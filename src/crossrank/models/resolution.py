@@ -10,7 +10,7 @@ from crossrank.errors import CheckpointError, InputError, UnsupportedModel
 from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.families import FAMILIES, architectures_of, resolve_family
 from crossrank.models.family import Family
-from crossrank.models.language_model_families import LOGIT_SCORE_FAMILY
+from crossrank.models.language_model_families import LANGUAGE_MODEL_SUFFIXES, LOGIT_SCORE_FAMILY
 from crossrank.models.modular_layout import LOGIT_SCORE, ModuleEntry
 from crossrank.models.published import PUBLISHED, Published
 from crossrank.models.settings import SETTINGS_FILE
@@ -117,7 +117,7 @@ def _named(
     family = next((family for family in FAMILIES if family.name == name), None)
     if family is None:
         raise error(f"{where}: there is no family {name!r}; families are {', '.join(known.name for known in FAMILIES)}")
-    if family.model_types or family.layout == "modular":
+    if family.model_types or family.layout in ("modular", "native"):
         own = resolve_family(config, modular=len(modules) > 1, where=where)
         if own.name != name:
             raise error(f"{where}: family {name!r} does not fit: its files are of {own.name!r}")
@@ -140,17 +140,20 @@ def fitting_families(config: Mapping[str, Any]) -> list[str]:
 
 
 def _check_stated(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a bare language model: nothing in it says that it is a reranker, or which.
+    """Refuse what could be one of several rerankers, or none: a bare language model, a class without its `model_type`.
 
     Raises:
         UnsupportedModel: Lists the families that it could be.
     """
     architectures = architectures_of(config, where)
-    if not any(name.endswith(("ForCausalLM", "ForConditionalGeneration", "ForRanking")) for name in architectures):
+    by_model_type = {family.name for family in FAMILIES if family.model_types}
+    is_language_model = any(name.endswith(LANGUAGE_MODEL_SUFFIXES) for name in architectures)
+    if not is_language_model and config.get("model_type"):
         return
-    fitting = [name for name in fitting_families(config) if name != LOGIT_SCORE_FAMILY]
-    if fitting:
+    unstated = [name for name in fitting_families(config) if name not in by_model_type | {LOGIT_SCORE_FAMILY}]
+    if unstated:
+        kind = "is a language model" if is_language_model else "stands in config.json without a model_type"
         raise UnsupportedModel(
-            f"{where}: {', '.join(architectures)} is a language model, and its files do not say which reranker it is: "
-            f"give family= (--family), one of {', '.join(fitting)} (or `family` in {SETTINGS_FILE})"
+            f"{where}: {', '.join(architectures)} {kind}, and its files do not say which reranker it is: "
+            f"give family= (--family), one of {', '.join(unstated)} (or `family` in {SETTINGS_FILE})"
         )
