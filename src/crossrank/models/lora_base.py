@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
 from crossrank.models.json_files import read_json_object
-from crossrank.models.weights import check_safetensors, weight_names
+from crossrank.models.weights import check_safetensors, quiet_transformers, weight_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +60,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path, where: str) -> PreTraine
     except ImportError:
         raise MissingExtra(f"{where}: reading a LoRA adapter", extra="lora") from None
     device = str(next(model.parameters()).device)
-    adapted: Any = PeftModel.from_pretrained(model, str(folder), torch_device=device, local_files_only=True)
+    with quiet_transformers():  # it takes the model_type of a bidirectional base for a mistake
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), torch_device=device, local_files_only=True)
     expected, given = set(get_peft_model_state_dict(adapted)), weight_names((folder / _ADAPTER_WEIGHTS,))
     if expected != given:
         odd = ", ".join(sorted(expected ^ given)[:3])
