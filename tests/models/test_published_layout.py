@@ -1,5 +1,6 @@
 import filecmp
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 from plain_decoder import PlainDecoder
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 
 from crossrank import Reranker
+from crossrank.encoding.prompt import PromptTemplate
 from crossrank.encoding.template import SequenceTemplate
 from crossrank.errors import InputError
 from crossrank.models.bidirectional import load_bidirectional
@@ -142,6 +145,54 @@ def test_a_prompt_that_sentence_transformers_cannot_render_is_left_out(tiny_rera
     folder = save_with(turned, tiny_reranker(), tmp_path / "turned")
     peer = CrossEncoder(str(folder), device="cpu")
     np.testing.assert_allclose(peer.predict(PAIRS), load(folder).score(PAIRS), atol=1e-5)
+
+
+@pytest.mark.parametrize("space", ["first", "always", "never"])
+def test_a_tokenizer_that_puts_a_space_before_a_text_reads_the_same_in_sentence_transformers(
+    space, tiny_reranker, tmp_path
+):
+    """As Llama 2 and Mistral: SentencePiece; behind the special token "first" leaves the space out."""
+    source = with_tokenizer(tiny_reranker(), tmp_path / "source", pre_tokenizers.Metaspace(prepend_scheme=space))
+    folder = load(source).save(tmp_path / "saved")
+    expected = load(source).score(PAIRS[:3])
+    np.testing.assert_array_equal(load(folder).score(PAIRS[:3]), expected)
+    peer = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    np.testing.assert_allclose(peer.predict(PAIRS[:3]), expected, atol=2e-5)
+
+
+def with_tokenizer(source, folder, pre_tokenizer, begin="<s>"):
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"])
+    texts = ["question:\n passage:{}", *(text for pair in PAIRS for text in pair)]
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, 1)])
+    shutil.copytree(source, folder)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", padding_side="left"
+    )
+    fast.save_pretrained(folder)
+    return folder
+
+
+def test_a_prompt_whose_tokens_sentence_transformers_cannot_make_is_left_out(tiny_reranker, tmp_path, caplog):
+    """What its post-processor calls the token before a text is not what the token is called."""
+    source = with_tokenizer(tiny_reranker(), tmp_path / "source", pre_tokenizers.Whitespace(), begin="START")
+    with caplog.at_level(logging.WARNING, logger="crossrank"):
+        folder = load(source).save(tmp_path / "saved")
+    assert caplog.messages == ["the prompt has no form for sentence-transformers: the files for it are left out"]
+    assert not {"modules.json", "config_native.json", "chat_template.jinja"} & contents(folder)
+    np.testing.assert_array_equal(load(folder).score(PAIRS), load(source).score(PAIRS))
+
+
+def test_prompt_and_temperature_of_crossrank_json_reach_sentence_transformers(tiny_reranker, tmp_path):
+    model = load_bidirectional(open_checkpoint(tiny_reranker()), dtype=torch.float32)
+    settings = CheckpointSettings(temperature=4.0, prompt=PromptTemplate(query="Query: {query}"))
+    folder = save_checkpoint(tmp_path / "saved", model=model, tokenizer=tiny_reranker(), settings=settings)
+    expected = load(folder).score(PAIRS)
+    assert np.abs(expected - load(tiny_reranker()).score(PAIRS) / 4).max() > 1e-3
+    peer = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    np.testing.assert_allclose(peer.predict(PAIRS), expected, atol=2e-5)
 
 
 def save_with(template, source, folder):

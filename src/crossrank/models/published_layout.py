@@ -13,19 +13,29 @@ The readers share one copy of the weights: `sentence_bert_config.json` points se
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Tokenizer
+
+from crossrank.encoding.template import TemplateEncoder
 from crossrank.models.bidirectional_layout import BACKBONES, MAX_LENGTH, TEMPLATE, HeadSettings, architecture_of
 from crossrank.models.json_files import read_json_object, read_optional_object
 
 if TYPE_CHECKING:
+    from crossrank.encoding.prompt import PromptTemplate
     from crossrank.encoding.template import SequenceTemplate
     from crossrank.models.settings import CheckpointSettings
 
+logger = logging.getLogger(__name__)
+
 REMOTE_CODE = "llama_bidirectional_model"
 _NATIVE_CONFIG = "config_native.json"
+# Pairs whose tokens tell two ways of tokenising a prompt apart, and room for them.
+_PROBES = (("how much protein?", "46 grams per day."), (" Mars", " red  planet\n"), ("a", ""))
+_PROBE_MAX_LENGTH = 8192
 _ST_POOLING = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
 ST_ACTIVATIONS = {"sigmoid": "torch.nn.modules.activation.Sigmoid", "identity": "torch.nn.modules.linear.Identity"}
 
@@ -60,10 +70,16 @@ def publish(folder: Path, model: Any, settings: CheckpointSettings) -> Checkpoin
     max_length = min(settings.max_length or MAX_LENGTH, native["max_position_embeddings"])
     spelled_out = {"template": template, "max_length": max_length, "pooling": whole.head.pooling}
     if whole is model and len(template.pieces) == 1 and not template.takes_instruction:
-        activation = ST_ACTIVATIONS[settings.activation or "identity"]
-        _write_sentence_transformers(folder, whole, native, activation)
-        _write_chat_template(folder, template)
-        complete_tokenizer(folder, max_length)
+        body = native | {"architectures": [type(whole.model).__name__]}
+        (folder / _NATIVE_CONFIG).write_text(to_json(body), encoding="utf-8")
+        prompt = _find_prompt(folder, template, settings.prompt)
+        if prompt is None:
+            logger.warning("the prompt has no form for sentence-transformers: the files for it are left out")
+            (folder / _NATIVE_CONFIG).unlink()
+        else:
+            _write_sentence_transformers(folder, whole, settings)
+            (folder / "chat_template.jinja").write_text(_chat_template(prompt), encoding="utf-8")
+            complete_tokenizer(folder, max_length)
     return settings.model_copy(update=spelled_out)
 
 
@@ -91,12 +107,10 @@ def published_config(native: dict[str, Any], head: HeadSettings) -> dict[str, An
     return named | values | head._asdict()
 
 
-def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any], activation: str) -> None:
+def _write_sentence_transformers(folder: Path, model: Any, settings: CheckpointSettings) -> None:
     from safetensors.torch import save_file
 
-    body = native | {"architectures": [type(model.model).__name__]}
-    (folder / _NATIVE_CONFIG).write_text(to_json(body), encoding="utf-8")
-    weight = model.score.weight.detach().float().cpu() / model.head.temperature
+    weight = model.score.weight.detach().float().cpu() / (model.head.temperature * settings.temperature)
     num_labels, hidden_size = weight.shape
     pooling = {"embedding_dimension": hidden_size, "pooling_mode": _ST_POOLING[model.head.pooling]}
     dense = {"in_features": hidden_size, "out_features": num_labels, "bias": False}
@@ -119,11 +133,15 @@ def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
         for i, (path, kind) in enumerate(modules)
     ]
-    whole = {"model_type": "CrossEncoder", "activation_fn": activation, "keep_in_fp32_modules": ["2.linear"]}
+    whole: dict[str, Any] = {
+        "model_type": "CrossEncoder",
+        "activation_fn": ST_ACTIVATIONS[settings.activation or "identity"],
+    }
+    whole |= {"keep_in_fp32_modules": ["2.linear"], "prompts": {}, "default_prompt_name": None}
     files: dict[str, Any] = {
         "modules.json": listed,
         "sentence_bert_config.json": transformer,
-        "config_sentence_transformers.json": whole | {"prompts": {}, "default_prompt_name": None},
+        "config_sentence_transformers.json": whole,
         "1_Pooling/config.json": pooling | {"include_prompt": True},
         "2_Dense/config.json": dense,
     }
@@ -133,10 +151,32 @@ def _write_sentence_transformers(folder: Path, model: Any, native: dict[str, Any
     save_file({"linear.weight": weight.contiguous()}, folder / "2_Dense" / "model.safetensors")
 
 
-def _write_chat_template(folder: Path, template: SequenceTemplate) -> None:
-    """Write the prompt where sentence-transformers and vLLM look for it."""
-    before, after = _special_tokens(folder) if template.special_tokens else ("", "")
-    text = f"{before}{template.pieces[0]}{after}"
+def _find_prompt(folder: Path, template: SequenceTemplate, prompt: PromptTemplate) -> str | None:
+    """Return the prompt with its special tokens written out, as sentence-transformers tokenises it; None if it cannot.
+
+    SentencePiece tokenizers put a space before a text, which some of them leave out behind a special token.
+    """
+    from transformers import AutoTokenizer
+
+    reader = AutoTokenizer.from_pretrained(
+        folder, _configuration_file=_NATIVE_CONFIG, local_files_only=True, trust_remote_code=False
+    )
+    stated = folder / "tokenizer.json"
+    own = Tokenizer.from_file(str(stated)) if stated.is_file() else reader.backend_tokenizer
+    encoder = TemplateEncoder(own, template, max_length=_PROBE_MAX_LENGTH, prompt=prompt)
+    expected = [ids.tolist() for ids in encoder.encode(_PROBES).input_ids]
+    before, after = _special_tokens(own) if template.special_tokens else ("", "")
+    piece = template.pieces[0].replace("{query}", prompt.query)
+    for gap in ("", " "):
+        text = f"{before}{gap}{piece}{after}"
+        filled = [text.replace("{query}", query).replace("{document}", document) for query, document in _PROBES]
+        if reader(filled, add_special_tokens=False)["input_ids"] == expected:
+            return text
+    return None
+
+
+def _chat_template(text: str) -> str:
+    """Return a prompt in the form in which sentence-transformers and vLLM look for it."""
     head, _, rest = text.partition("{query}")
     middle, _, tail = rest.partition("{document}")
     names = ["query", "document"]
@@ -147,7 +187,7 @@ def _write_chat_template(folder: Path, template: SequenceTemplate) -> None:
         f"{{{{ messages | selectattr('role', 'eq', '{name}') | map(attribute='content') | first }}}}" for name in names
     ]
     parts = [_literal(head), slots[0], _literal(middle), slots[1], _literal(tail)]
-    (folder / "chat_template.jinja").write_text("".join(parts), encoding="utf-8")
+    return "".join(parts)
 
 
 def complete_tokenizer(folder: Path, max_length: int) -> None:
@@ -161,11 +201,9 @@ def complete_tokenizer(folder: Path, max_length: int) -> None:
     path.write_text(to_json(values), encoding="utf-8")
 
 
-def _special_tokens(folder: Path) -> tuple[str, str]:
+def _special_tokens(tokenizer: Tokenizer) -> tuple[str, str]:
     """Return what the tokenizer puts before and behind a single text, as text."""
-    from tokenizers import Tokenizer
-
-    encoding = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a")
+    encoding = tokenizer.encode("a")
     real = [i for i, is_special in enumerate(encoding.special_tokens_mask) if not is_special]
     return "".join(encoding.tokens[: real[0]]), "".join(encoding.tokens[real[-1] + 1 :])
 

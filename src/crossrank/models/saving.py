@@ -45,9 +45,9 @@ def save_checkpoint(
 
     Everything is written beside the folder first and moved there in one step; an older checkpoint in its place is
     replaced. `activation` and `max_length` are also written where sentence-transformers looks for them; a prompt or a
-    temperature of `crossrank.json` is known to crossrank alone. A bidirectional decoder is written in its published
-    layout (`published_layout.py`). Of a model that wears an adapter of peft, the adapter and the scoring head are
-    written, and the `config.json` of the whole.
+    temperature of `crossrank.json` is known to crossrank alone, and to sentence-transformers where a bidirectional
+    decoder is written, which has its published layout (`published_layout.py`). Of a model that wears an adapter of
+    peft, the adapter and the scoring head are written, and the `config.json` of the whole.
 
     Args:
         folder: What is written.
