@@ -1,4 +1,4 @@
-"""Vocabularies of tiny tokenizers, the same in every run: the trainers of WordPiece and Unigram number pieces at random."""
+"""Vocabularies of tiny tokenizers, the same in every run: the trainers of WordPiece and Unigram number at random."""
 
 from __future__ import annotations
 

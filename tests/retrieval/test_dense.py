@@ -52,6 +52,18 @@ def test_scores_are_dot_products_and_ties_keep_the_order_of_the_corpus(tmp_path,
     assert retriever.name == "dense:lengths"
 
 
+def test_what_is_no_text_is_named_before_anything_is_embedded(tmp_path):
+    """Half of a surrogate pair: a tokenizer would end in a TypeError that names nothing."""
+    embedder = LengthEmbedder()
+    retriever = Dense(embedder, cache=tmp_path)
+    with pytest.raises(InputError, match=r"document d1 is not valid Unicode \(a lone surrogate\): 'a\\ud800b'"):
+        retriever.index(documents("good", "a\ud800b"))
+    assert embedder.num_embedded == 0 and not list(tmp_path.iterdir())
+    retriever.index(documents("good"))
+    with pytest.raises(InputError, match="query q is not valid Unicode"):
+        retriever.search({"q": "\udfff"}, depth=1)
+
+
 def test_blocks_give_what_one_product_gives(tmp_path, small_blocks):
     rng = np.random.default_rng(0)
     table = {f"t{i}": rng.normal(size=8).astype(np.float32) for i in range(20)}

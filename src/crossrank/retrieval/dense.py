@@ -95,7 +95,8 @@ class Dense:
         """Read the corpus once, and embed the documents whose vectors are not on disk yet.
 
         Raises:
-            InputError: If a document has no id, an id comes twice, or a document is an image alone that is not read.
+            InputError: If a document has no id, an id comes twice, a text is not valid Unicode, or a document is an
+                image alone that is not read.
             NumericalError: If the model gives NaN or infinity for a document.
         """
         ids, blocks = DocumentIds(), []
@@ -111,11 +112,13 @@ class Dense:
         """Yield the queries in the order given, each with its `depth` best documents.
 
         Raises:
-            InputError: If `depth` is below 1, or there is no index yet.
+            InputError: If `depth` is below 1, there is no index yet, or a query is not valid Unicode.
             NumericalError: If the model gives NaN or infinity for a query.
             DataError: If a file of vectors is damaged, or was deleted after `index`.
         """
         check_search(depth, is_indexed=self._ids is not None)
+        for query_id, text in queries.items():
+            _check_unicode(text, f"query {query_id}")
         return self._search(list(queries.items()), depth)
 
     def _search(self, queries: list[tuple[str, str]], depth: int) -> Iterator[Retrieved]:
@@ -145,9 +148,10 @@ class Dense:
         """Return what is read of a document.
 
         Raises:
-            InputError: If it is an image alone, and images are not read.
+            InputError: If it is an image alone, and images are not read, or its text is not valid Unicode.
         """
         text, open_image = full_text(document), self._embedder.open_image
+        _check_unicode(text, f"document {document.id}")
         if document.image is None or (text.strip() and open_image is None):
             return _Opened(text, None)
         if open_image is None:
@@ -194,11 +198,20 @@ def fingerprint_files(files: Iterable[tuple[str, Path]], *settings: object) -> s
 def _hash(opened: Sequence[_Opened]) -> str:
     digest = hashlib.sha256()
     for text, image in opened:
-        encoded = text.encode("utf-8", "surrogatepass")
+        encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
         if image is not None:
             digest.update(b"\0image\0" + image.key)
     return digest.hexdigest()[:32]
+
+
+def _check_unicode(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} is not valid Unicode (a lone surrogate): {text[:60]!a}; decode it with errors='replace' first"
+        ) from None
 
 
 def _check_finite(vectors: Vectors, what: str, first: int) -> None:
