@@ -1,5 +1,7 @@
 import gzip
 import json
+import os
+import shutil
 
 import pytest
 from hypothesis import given
@@ -153,6 +155,21 @@ def test_a_folder_is_an_evaluation_set(folder):
         assert len(data.corpus) == 3
     with open_beir(folder, split="dev", name="tiny") as data:
         assert data.name == "tiny"
+
+
+def test_a_copy_is_the_same_data_and_another_text_is_not(folder, tmp_path):
+    def fingerprint(of):
+        with open_beir(of) as data:
+            return data.fingerprint
+
+    copy = tmp_path.with_name("copy")
+    shutil.copytree(folder, copy, copy_function=shutil.copyfile)  # with the day of today
+    assert fingerprint(copy) == fingerprint(folder)
+    queries = copy / "queries.jsonl"
+    times = queries.stat()
+    queries.write_text(queries.read_text().replace("mars", "Mars"))
+    os.utime(queries, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprint(copy) != fingerprint(folder)
 
 
 def test_what_a_folder_lacks_is_named(folder):
