@@ -1,4 +1,4 @@
-"""More than the server can do: refusals before a body is read, in the dialect of the path, on connections that live on."""
+"""More than the server can do: refused before a body is read, in the dialect of the path; connections live on."""
 
 from __future__ import annotations
 
