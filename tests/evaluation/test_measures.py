@@ -75,10 +75,11 @@ def test_every_judged_query_counts():
 
 def test_names():
     assert [m.name for m in parse_measures("Recall@5, MRR@10,nDCG@10,R@5")] == ["R@5", "RR@10", "nDCG@10"]
-    assert [m.cutoff for m in parse_measures("nDCG@3,RR")] == [3, None]
+    assert [m.cutoff for m in parse_measures("nDCG@3,RR,AP(rel=2)@10")] == [3, None, 10]
 
 
-@pytest.mark.parametrize("name", ["", "nDCG@0", "nDCG@-1", "nDCG@", "foo@10", "ERR@10", "nDCG@10,,R@5", "RR@x"])
+@pytest.mark.parametrize("name", ["", "nDCG@0", "nDCG@-1", "nDCG@", "foo@10", "ERR@10", "nDCG@10,,R@5", "RR@x",
+                                  "nDCG(dcg='exp-log2')@10", "R(x=1)@5"])  # fmt: skip
 def test_a_name_that_is_none(name):
     with pytest.raises(InputError, match=r"is no measure; known are nDCG@k"):
         parse_measures(name)

@@ -9,8 +9,9 @@ from typing import Any
 from crossrank.errors import InputError, MissingExtra
 from crossrank.evaluation.ordering import Qrels, Run
 
-# Those that trec_eval's library computes; others of ir-measures need programs or files of their own.
+# Those that trec_eval's library computes, and ir-measures itself; others need programs or files of their own.
 FAMILIES = ("nDCG", "RR", "R", "AP", "P", "Success", "Judged")
+_PROVIDERS = ("pytrec_eval", "msmarco", "judged")
 DEFAULT_MEASURES = "nDCG@10,RR@10,R@5,AP@100"
 
 
@@ -53,11 +54,20 @@ def _parse(name: str) -> Measure:
     except (ValueError, NameError):
         found = None
     cutoff = found.params.get("cutoff") if found else None
+    if found is not None and not _is_provided(ir_measures, found):
+        found = None
     # trec_eval crashes on a cutoff of 0.
     if found is None or found.NAME not in FAMILIES or not (cutoff is None or (isinstance(cutoff, int) and cutoff > 0)):
         known = ", ".join(f"{family}@k" for family in FAMILIES)
         raise InputError(f"{name!r} is no measure; known are {known}, with k above 0, as in {DEFAULT_MEASURES}")
     return Measure(str(found), cutoff, found)
+
+
+def _is_provided(ir_measures: Any, measure: Any) -> bool:
+    try:
+        return any(ir_measures.providers.registry[name].supports(measure) for name in _PROVIDERS)
+    except (TypeError, ValueError, AssertionError):  # parameters that the measure does not have
+        return False
 
 
 def per_query(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict[str, dict[str, float]]:
