@@ -86,3 +86,19 @@ def test_images_without_text_have_no_bm25_and_the_report_says_so(crossrank, mode
     refused = crossrank(*evaluate, "-o", tmp_path / "small", "--depth", "3")
     assert refused.exit_code == 2
     assert "--first-stage dense:MODEL" in re.sub(r"\s+", " ", refused.stderr)
+
+
+@pytest.mark.parametrize("modality", ["image", "image+text"])
+def test_a_model_of_texts_has_no_column_for_images(crossrank, exported, page_set, tmp_path, modality):
+    pages, out = page_set("pages", has_text=True), tmp_path / "out"
+    result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", out, "--modality", "text", "--modality", modality)
+    assert result.exit_code == 2
+    assert f"tiny reads text alone, and --modality {modality} needs a model that reads images" in result.stderr
+    assert not out.exists()
+
+
+def test_texts_have_no_images_to_look_at(crossrank, model, make_folder, tmp_path):
+    result = crossrank("evaluate", "-d", make_folder("words"), "-m", model, "-o", tmp_path / "out",
+                       "--modality", "image", "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 2
+    assert "none of the data sets has image to look at" in result.stderr

@@ -118,7 +118,7 @@ def test_a_text_model_reads_the_text_of_pages(crossrank, exported, pages, tmp_pa
 def test_a_text_model_cannot_look_at_images(crossrank, exported, pages, tmp_path):
     result = crossrank("evaluate", "-d", pages, "-m", exported, "-o", tmp_path / "out", "--modality", "image")
     assert result.exit_code == 2
-    assert "is an image without text" in result.stderr
+    assert "tiny reads text alone, and --modality image needs a model that reads images" in result.stderr
 
 
 def test_a_folder_of_runs_by_name(crossrank, exported, mlqa, tmp_path):
@@ -153,7 +153,7 @@ class Looker:
 
 def test_three_columns_of_pages_from_the_same_candidates(crossrank, pages, tmp_path, monkeypatch):
     contestant = Contestant("looker", {"seed": 1}, Looker)
-    monkeypatch.setattr("crossrank.cli.evaluate.open_contestants", lambda *_: [(contestant, {})])
+    monkeypatch.setattr("crossrank.cli.evaluate.open_contestants", lambda *_: [(contestant, {"images": "x"})])
     wanted = [part for modality in ("text", "image", "image+text") for part in ("--modality", modality)]
     run = pages / "run.trec"
     run.write_text("".join(f"q{i} Q0 p{d} {d + 1} {3 - d} x\n" for i in range(3) for d in range(3)))
@@ -255,4 +255,3 @@ def test_what_cannot_be_evaluated_is_said(crossrank, exported, mlqa, pages, tmp_
     twice = ["-d", f"mlqa:{mlqa}:en.de"] * 2
     assert "two data sets are called 'mlqa-en.de'" in error(*twice)
     assert "is neither a folder on this machine nor a hub name" in error("-d", f"mteb:{tmp_path}/absent/x/y")
-    assert "none of the data sets has image to look at" in error("-d", f"mlqa:{mlqa}:en.de", "--modality", "image")

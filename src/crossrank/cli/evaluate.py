@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -150,7 +150,8 @@ def evaluate(
     looked_at: list[Modality] = [choice.value for choice in modality or ()]
     options = EvaluateOptions(sources, found, split, looked_at, num_queries, candidates, output)
     contestants = open_contestants(_names(model), loading, on_overflow)
-    for contestant, _ in contestants:
+    for contestant, facts in contestants:
+        _check_reads(contestant.label, facts, looked_at)
         for fusion in rules.fusions:
             parse_fusion(fusion, contestant)
     output.mkdir(parents=True, exist_ok=True)
@@ -158,6 +159,13 @@ def evaluate(
     with resumable(output):
         evaluated = _evaluate(options, [contestant for contestant, _ in contestants], rules, store)
     _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, options)
+
+
+def _check_reads(label: str, facts: Mapping[str, Any], looked_at: Sequence[Modality]) -> None:
+    """Check that a model reads what it is shown: of a page with a text, a model of texts would read the text alone."""
+    unread = [modality for modality in looked_at if modality != "text"]
+    if unread and "images" not in facts:
+        raise InputError(f"{label} reads text alone, and --modality {unread[0]} needs a model that reads images")
 
 
 def _names(models: Sequence[str] | None) -> list[str]:
