@@ -134,3 +134,15 @@ def test_queries_that_are_documents_are_known_by_the_name_of_the_set():
     named = ("mteb:mteb/arguana", "nanobeir:sentence-transformers/NanoBEIR-en:NanoQuoraRetrieval", "mteb:mteb/fiqa",
              "mteb:quora-copies/fiqa/")  # fmt: skip
     assert [parse_published(text)[0].queries_are_documents for text in named] == [True, True, False, False]
+
+
+def test_the_split_is_named_that_was_read(tmp_path):
+    """As mteb/MIRACLReranking, whose only split is dev, where the layout's own is test."""
+    source = write_reranking(tmp_path / "reranking")
+    for file in source.glob("*.jsonl"):
+        (source / file.stem).mkdir()
+        file.rename(source / file.stem / "dev.jsonl")
+    (published,) = parse_published(f"mteb:{source}:de")
+    for _ in range(2):
+        with open_published(published, cache=tmp_path / "cache") as data:
+            assert data.split == "dev"

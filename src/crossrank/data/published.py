@@ -149,8 +149,9 @@ def open_published(
         contents = reader(published.source, config=published.config, split=split, revision=published.revision)
         if on_progress:
             contents = replace(contents, documents=_counted(contents.documents, on_progress))
-        write_beir(contents, folder, split=split)
-    with open_beir(folder, split=split, name=published.title) as data:
+        write_beir(contents, folder, split=contents.split or split)
+    (judged,) = folder.glob("qrels/*.tsv")
+    with open_beir(folder, split=judged.stem, name=published.title) as data:
         data = replace(
             data,
             candidates=_read_candidates(folder),

@@ -99,13 +99,22 @@ class Tables:
             DataError: If there is no such config or split, or a file cannot be read.
             MissingExtra: If a file is Parquet and pyarrow is not installed.
         """
+        for file in self.splits(config)[self.split_of(config, split)]:
+            yield from read_table(file)
+
+    def split_of(self, config: str, split: str) -> str:
+        """Return the split that is read where `split` is asked for: itself, or the only one there is.
+
+        Raises:
+            DataError: If there is no such config or split.
+        """
         splits = self.splits(config)
-        if split not in splits and len(splits) != 1:
+        if split in splits:
+            return split
+        if len(splits) != 1:
             found = f"there are {', '.join(sorted(splits))}" if splits else "it has no files"
             raise DataError(f"no split {split!r} in {config!r}: {found}", path=self._source)
-        files = splits[split] if split in splits else next(iter(splits.values()))
-        for file in files:
-            yield from read_table(file)
+        return next(iter(splits))
 
     def splits(self, config: str) -> dict[str, list[Path]]:
         """Return the files of a config by split; empty where there is no such config."""

@@ -18,6 +18,7 @@ class Contents:
         documents: The corpus, once through; each has its id. An image is the bytes of its file.
         candidates: The documents to rank for each query, where the set states them.
         languages: Of the queries, where the set states them.
+        split: The split that was read, where another one than was asked for.
     """
 
     queries: Mapping[str, str]
@@ -25,3 +26,4 @@ class Contents:
     documents: Iterable[Document]
     candidates: Mapping[str, Sequence[str]] | None = None
     languages: Mapping[str, str] = field(default_factory=dict)
+    split: str | None = None

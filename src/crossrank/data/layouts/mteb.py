@@ -31,7 +31,8 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
     qrels_tables = [f"{prefix}qrels"] if config else ["default", "qrels"]
     qrels_table = next((name for name in qrels_tables if tables.splits(name)), None)
     if qrels_table is None:
-        raise DataError(f"no table {' or '.join(map(repr, qrels_tables))} with judgements", path=source)
+        hint = "" if config else "; where there is one a language, name it, as in mteb:SOURCE:de"
+        raise DataError(f"no table {' or '.join(map(repr, qrels_tables))} with judgements{hint}", path=source)
     queries, languages = read_queries(tables.rows(f"{prefix}queries", split))
     qrels = read_qrels(tables.rows(qrels_table, split))
     if config in PAGE_LANGUAGES:  # ViDoRe V3 judges the queries of all languages in the table of each
@@ -43,4 +44,5 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
         read_corpus(tables.rows(f"{prefix}corpus", split)),
         read_candidates(tables.rows(candidates, split)) if tables.splits(candidates) else None,
         languages,
+        tables.split_of(qrels_table, split),
     )
