@@ -11,6 +11,7 @@ import uvicorn
 
 from crossrank import Reranker
 from crossrank.serving.app import create_app
+from crossrank.serving.one_write import OneWriteProtocol
 from crossrank.serving.server import listen
 from crossrank.serving.service import Service
 
@@ -23,7 +24,8 @@ class Running:
         listening = listen("127.0.0.1", 0)
         self.port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(create_app(service=service), log_config=None, access_log=False)
+        app = create_app(service=service)
+        config = uvicorn.Config(app, http=OneWriteProtocol, log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]})
         self._thread.start()

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from crossrank.serving.app import create_app
+from crossrank.serving.one_write import OneWriteProtocol
 from crossrank.serving.options import ServeOptions
 from crossrank.serving.request_log import log_config
 from crossrank.serving.service import Service
@@ -105,6 +106,7 @@ def serve(options: ServeOptions, process: ProcessOptions, listening: socket.sock
     server = DrainingServer(
         uvicorn.Config(
             create_app(service=service),
+            http=OneWriteProtocol,
             log_config=config,
             access_log=False,
             server_header=False,
