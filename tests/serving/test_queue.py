@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,8 +41,8 @@ def rows_of(step) -> list[tuple[int, int]]:
     return [(part.rows.start, part.rows.stop) for part in step]
 
 
-def compute(queue: TokenQueue, step, seconds: float = 0.1) -> None:
-    queue.put(step, np.ones((sum(part.rows.stop - part.rows.start for part in step), 1), np.float32), seconds=seconds)
+def compute(queue: TokenQueue, step) -> None:
+    queue.put(step, np.ones((sum(part.rows.stop - part.rows.start for part in step), 1), np.float32))
 
 
 def test_requests_share_a_step_in_the_order_in_which_they_came():
@@ -130,6 +132,24 @@ def test_the_speed_follows_the_last_seconds():
     assert queue.tokens_per_s == pytest.approx(10, rel=0.01)
 
 
+def test_the_speed_counts_what_is_between_two_steps_and_not_the_pauses():
+    clock = Clock()
+    queue = TokenQueue(1000, clock=clock)
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(queue.take, 60)
+        time.sleep(0.1)
+        clock.now += 100  # nobody comes
+        put_in(queue, 60, 60)
+        step = taking.result()
+    clock.now += 0.5
+    compute(queue, step)
+    clock.now += 0.1
+    step = queue.take(60)
+    clock.now += 0.5
+    compute(queue, step)
+    assert queue.tokens_per_s == pytest.approx(120 / 1.1, rel=0.02)
+
+
 def test_late_and_abandoned_requests_are_dropped_before_they_are_computed():
     clock = Clock()
     queue = TokenQueue(1000, clock=clock)
@@ -201,7 +221,7 @@ def test_every_pair_is_computed_once_within_the_budget(requests, budget):
         for part in step:
             seen[part.ticket] += range(part.rows.start, part.rows.stop)
             logits += [[100 * tickets.index(part.ticket) + row] for row in range(part.rows.start, part.rows.stop)]
-        queue.put(step, np.array(logits, np.float32), seconds=0.01)
+        queue.put(step, np.array(logits, np.float32))
     for number, (ticket, lengths) in enumerate(zip(tickets, requests, strict=True)):
         assert seen[ticket] == list(range(len(lengths)))
         assert ticket.logits[:, 0].tolist() == [100 * number + row for row in range(len(lengths))]

@@ -88,6 +88,8 @@ def test_a_compressed_body_is_refused_and_never_unfolded(server):
     refused = server.client.post("/v1/rerank", content=body, headers={"content-encoding": "gzip"})
     assert refused.status_code == 415
     assert "content-encoding 'gzip'" in refused.json()["message"]
+    for said in ("identity", ""):
+        assert server.client.post("/v1/rerank", json=BODY, headers={"content-encoding": said}).status_code == 200
     assert server.post("/v1/rerank", BODY, content_encoding="identity").status_code == 200
 
 

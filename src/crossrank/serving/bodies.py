@@ -45,7 +45,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     Raises:
         Problem: If it is larger than allowed or compressed, or the client goes away while sending it.
     """
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = request.headers.get("content-encoding") or "identity"
     if encoding.lower() != "identity":
         raise Problem(Kind.ENCODED, f"the body comes with content-encoding {encoding!r}: send it as it is")
     stated = request.headers.get("content-length", "")

@@ -131,6 +131,7 @@ class TokenQueue:
         self._num_tokens = 0
         self._closed = False
         self._speed_tokens = self._speed_s = 0.0
+        self._working_since = clock()
 
     @property
     def num_tokens(self) -> int:
@@ -202,11 +203,17 @@ class TokenQueue:
                 if self._closed and not self._tickets:
                     return []
                 self._changed.wait()
+                self._working_since = self._clock()
 
-    def put(self, step: list[Slice], logits: npt.NDArray[np.float32], *, seconds: float) -> None:
-        """Hand back what a step gave, float32 `(P, L)` in the order of its slices, and how long it took."""
+    def put(self, step: list[Slice], logits: npt.NDArray[np.float32]) -> None:
+        """Hand back what a step gave, float32 `(P, L)` in the order of its slices.
+
+        The time since the step before counts, where there was no pause: a busy machine spends much between two.
+        """
         with self._changed:
-            self._observe(sum(part.num_tokens for part in step), seconds)
+            now = self._clock()
+            self._observe(sum(part.num_tokens for part in step), now - self._working_since)
+            self._working_since = now
             start = 0
             for part in step:
                 stop = start + part.rows.stop - part.rows.start

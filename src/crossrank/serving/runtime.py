@@ -171,7 +171,7 @@ class ModelRuntime:
             return False
         seconds = time.monotonic() - began
         padding = padding_share(encoded.lengths, self.reranker.engine.plan(encoded.lengths))
-        self.queue.put(step, logits, seconds=seconds)
+        self.queue.put(step, logits)
         self._metrics.step(self.name, len({part.ticket for part in step}), encoded.lengths, padding, seconds)
         self._metrics.queue(self.name, self.queue)
         return True
