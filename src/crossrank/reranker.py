@@ -207,7 +207,7 @@ class Reranker:
             from crossrank.models.saving import save_loaded
         except ImportError:
             raise MissingExtra(f"saving {self.checkpoint.name}", extra="torch") from None
-        return save_loaded(Path(folder), self.checkpoint, model=self._fresh_model)
+        return save_loaded(Path(folder).expanduser(), self.checkpoint, model=self._fresh_model)
 
     @property
     def reads_images(self) -> bool:

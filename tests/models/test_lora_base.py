@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -82,6 +83,13 @@ def test_adapter_and_head_load_on_top_of_their_base(adapter, tiny_reranker, tmp_
     whole = load(reranker.save(tmp_path / "saved"))
     assert whole.checkpoint.base_folder is None
     np.testing.assert_allclose(whole.score(PAIRS), reranker.score(PAIRS), atol=1e-6)
+
+
+def test_loading_an_adapter_gives_no_false_alarm(adapter, caplog, monkeypatch):
+    """transformers takes the model_type of the base for a mistake when peft asks for its configuration."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    load(adapter)
+    assert not [message for message in caplog.messages if "instantiate a model of type" in message]
 
 
 def test_an_adapter_on_a_bare_backbone_brings_the_head(tiny_backbone, tmp_path):

@@ -218,3 +218,15 @@ def test_saving_is_atomic(tiny_reranker, tmp_path, monkeypatch):
     (folder / "thesis.txt").touch()
     with pytest.raises(InputError, match="holds no checkpoint"):
         load(tiny_reranker()).save(folder)
+
+
+def test_the_target_is_a_folder_of_its_own(tiny_reranker, tmp_path, monkeypatch):
+    reranker = load(tiny_reranker())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert reranker.save("~/saved") == tmp_path / "saved"
+    monkeypatch.chdir(tmp_path / "saved")
+    for target in (".", tmp_path / "saved"):
+        with pytest.raises(InputError, match="is the working directory, which would be replaced: give a folder of its"):
+            reranker.save(target)
+    with pytest.raises(InputError, match=r"config\.json is a file: give a folder of its own"):
+        reranker.save("config.json")

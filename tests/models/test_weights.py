@@ -20,6 +20,22 @@ def load(folder):
     return load_sequence_classifier(open_checkpoint(folder), dtype=torch.float32)
 
 
+def edit_config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_attention_of_the_machine_that_saved_it_is_not_asked_for(bert):
+    edit_config(bert, attn_implementation="flash_attention_2")
+    assert load(bert).config._attn_implementation == "sdpa"
+
+
+def test_a_value_that_transformers_only_looks_up_while_it_builds(bert):
+    edit_config(bert, hidden_act="nope")
+    with pytest.raises(CheckpointError, match=r"bert: transformers cannot build the model of config\.json: no 'nope'"):
+        load(bert)
+
+
 def edit_weights(folder, *, drop=(), **add):
     path = folder / "model.safetensors"
     kept = {key: value for key, value in load_file(path).items() if not key.startswith(tuple(drop) or "-")}

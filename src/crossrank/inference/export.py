@@ -87,7 +87,7 @@ def export_checkpoint(
     Raises:
         InputError: If `out` is not free, or `weights` is neither form.
         CheckpointError: If the checkpoint cannot be loaded, or the float32 graph gives other scores.
-        UnsupportedModel: If it is a language model, which has no CPU form.
+        UnsupportedModel: If it is of a family that has no CPU form, such as a language model.
         MissingExtra: If torch is not installed.
     """
     if weights not in ("float32", "int8"):
@@ -96,8 +96,8 @@ def export_checkpoint(
     checkpoint = replace(open_checkpoint(model, revision=revision, label=0), openvino_file=None)
     if checkpoint.family.layout not in _EXPORTABLE:
         raise UnsupportedModel(
-            f"{checkpoint.name}: the CPU form holds encoders with a classification head, and {checkpoint.family.name} "
-            "is none: score it with torch"
+            f"{checkpoint.name}: {checkpoint.family.name} has no CPU form, which holds encoders with a classification "
+            "head in the layouts of transformers and sentence-transformers: score it with torch"
         )
     encoded = load_encoder(checkpoint).encode(verification_pairs())
     reference_PL = _load_reference(checkpoint).logits(encoded)

@@ -62,7 +62,8 @@ def merge_adapter(model: PreTrainedModel, folder: Path, where: str) -> PreTraine
     device = str(next(model.parameters()).device)
     with quiet_transformers():  # it takes the model_type of a bidirectional base for a mistake
         adapted: Any = PeftModel.from_pretrained(model, str(folder), torch_device=device, local_files_only=True)
-    expected, given = set(get_peft_model_state_dict(adapted)), weight_names((folder / _ADAPTER_WEIGHTS,))
+        expected = set(get_peft_model_state_dict(adapted))
+    given = weight_names((folder / _ADAPTER_WEIGHTS,))
     if expected != given:
         odd = ", ".join(sorted(expected ^ given)[:3])
         raise CheckpointError(f"{where}: the adapter does not fit the model below it ({odd}, ...): is it another's?")

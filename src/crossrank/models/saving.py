@@ -174,8 +174,11 @@ def _replacing(folder: Path) -> Iterator[Path]:
     """Give an empty folder that takes the place of `folder` in one step, unless something goes wrong before.
 
     Raises:
-        InputError: If the folder holds something other than a checkpoint.
+        InputError: If the folder holds something other than a checkpoint, or is the working directory or a file.
     """
+    if folder.is_file() or folder.resolve() == Path.cwd():
+        kind = "a file" if folder.is_file() else "the working directory, which would be replaced"
+        raise InputError(f"{folder} is {kind}: give a folder of its own")
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not empty and holds no checkpoint: give another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)

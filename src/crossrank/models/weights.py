@@ -105,7 +105,7 @@ def load_pretrained(
     """
     find_weight_files(folder)
     config = load_config(folder, where) if config is None else config
-    with quiet_transformers():
+    with quiet_transformers(), _transformers_errors(where):
         model, report = auto_class.from_pretrained(
             folder,
             config=config,
@@ -138,7 +138,7 @@ def load_from_tensors(
     Raises:
         CheckpointError: If weights are missing, superfluous or of a wrong shape.
     """
-    with quiet_transformers():
+    with quiet_transformers(), _transformers_errors(where):
         model, report = model_class.from_pretrained(
             None,
             config=config,
@@ -239,10 +239,13 @@ def load_config(folder: Path, where: str, *, renamed: Mapping[str, str] | None =
     try:
         if model_type != stated:
             own = {key: value for key, value in values.items() if key not in ("model_type", "auto_map")}
-            return CONFIG_MAPPING[model_type].from_dict(own)
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            config = CONFIG_MAPPING[model_type].from_dict(own)
+        else:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    config._attn_implementation = None  # of the machine that saved it: this one may have other kernels
+    return config
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
@@ -281,6 +284,20 @@ def _is_head(key: str, model: PreTrainedModel) -> bool:
 def _listed(keys: Collection[str]) -> str:
     shown = ", ".join(list(keys)[:_SHOWN_KEYS])
     return shown if len(keys) <= _SHOWN_KEYS else f"{shown}, ..."
+
+
+@contextmanager
+def _transformers_errors(where: str) -> Iterator[None]:
+    """Name the checkpoint in what transformers raises on values of `config.json` that it only looks up while it builds.
+
+    Raises:
+        CheckpointError: In the place of it.
+    """
+    try:
+        yield
+    except (KeyError, ValueError, ImportError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{where}: transformers cannot build the model of config.json: {what}") from error
 
 
 @contextmanager
