@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from crossrank import Reranker
-from crossrank.errors import CheckpointError, InputError, UnsupportedModel
-from crossrank.models.checkpoint import load_encoder, open_checkpoint
+from crossrank.errors import CheckpointError, InputError
+from crossrank.models.checkpoint import open_checkpoint
 
 QUERY = "Which planet is known as the Red Planet?"
 PAIRS = [
@@ -225,21 +225,6 @@ def test_a_decoder_with_a_head_takes_the_plain_pair_by_itself(tiny_language_mode
     np.testing.assert_allclose(reranker.score(pairs), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_decoder_whose_files_state_messages_is_prompted_by_its_chat_template(tiny_language_model, tmp_path):
-    from sentence_transformers import CrossEncoder
-
-    from tiny_language_models import CHAT_TEMPLATE
-
-    folder = shutil.copytree(tiny_language_model("qwen3-seq-cls"), tmp_path / "chat")
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    CrossEncoder(str(folder), device="cpu").save_pretrained(str(tmp_path / "saved"), create_model_card=False)
-    model = CrossEncoder(str(tmp_path / "saved"), device="cpu", model_kwargs={"dtype": torch.float32})
-    reranker = Reranker.load(tmp_path / "saved", device="cpu", dtype="float32")
-    assert reranker.checkpoint.uses_chat_template
-    expected = model.predict(PAIRS, activation_fn=torch.nn.Identity(), batch_size=1)
-    np.testing.assert_allclose(reranker.score(PAIRS), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_a_padding_token_in_the_text_is_text(tiny_language_model):
     folder = tiny_language_model("qwen3-seq-cls")
     reranker = Reranker.load(folder, device="cpu", dtype="float32")
@@ -293,32 +278,6 @@ def test_logit_score_folders_score_as_in_sentence_transformers(default, tiny_lan
     assert reranker.checkpoint.activation == expected
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ s | join }}{{ q | first }}{{ d | first }}:",
-        "{% if s %}<|im_start|>{{ s | first }}\n{% endif %}{{ q | first }}<|im_end|>{{ d | first }}<|im_end|>",
-        "{{ d | first }}{{ q | first }}<|im_end|>{{ s | first | default('judge') }}<|im_end|>",
-    ],
-)
-def test_the_instruction_stands_wherever_the_chat_template_puts_it(template, tiny_language_model, tmp_path):
-    folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "chat")
-    (folder / "config_sentence_transformers.json").unlink()
-    lists = "".join(
-        f"{{% set {name} = messages | selectattr('role', 'eq', '{role}') | map(attribute='content') | list %}}"
-        for name, role in (("s", "system"), ("q", "query"), ("d", "document"))
-    )
-    (folder / "chat_template.jinja").write_text(lists + template)
-    encoder = load_encoder(open_checkpoint(folder))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pair = [{"role": "query", "content": "red {query}"}, {"role": "document", "content": "Mars."}]
-    for instruction in (None, "find {document}"):
-        system = [{"role": "system", "content": instruction}] if instruction else []
-        expected = tokenizer.apply_chat_template(system + pair, tokenize=True)["input_ids"]
-        encoded = encoder.with_instruction(instruction).encode([("red {query}", "Mars.")])
-        assert encoded.input_ids[0].tolist() == expected
-
-
 def test_a_long_document_is_cut_where_sentence_transformers_cuts_it(tiny_language_model):
     from sentence_transformers import CrossEncoder
 
@@ -345,15 +304,6 @@ def test_a_wrong_answer_token_is_an_error(value, tiny_language_model, tmp_path):
     folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "wrong")
     (folder / "1_LogitScore" / "config.json").write_text(f'{{"true_token_id": {value}}}')
     with pytest.raises(CheckpointError, match="1_LogitScore"):
-        Reranker.load(folder, device="cpu", dtype="float32")
-
-
-def test_a_chat_template_without_the_roles_is_an_error(tiny_language_model, tmp_path):
-    folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "chat")
-    (folder / "chat_template.jinja").write_text(
-        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
-    )
-    with pytest.raises(UnsupportedModel, match="does not show the messages of the roles 'query' and 'document'"):
         Reranker.load(folder, device="cpu", dtype="float32")
 
 

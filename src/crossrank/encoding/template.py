@@ -9,7 +9,7 @@ import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import CheckpointError, InputError
 from crossrank.types import Document
 
+Slot = Literal["query", "document", "instruction"]
 _SLOT = re.compile(r"\{(query|document|instruction)\}")
 # Stands for a document where the text behind one is tokenised: a letter, which no tokenizer joins with what follows.
 _STAND_IN = "a"
@@ -50,6 +51,7 @@ class SequenceTemplate:
         special_tokens: Whether the tokenizer's own special tokens for a single text stand around everything.
         query_share: A piece with the query and without the document keeps at most this share of `max_length`; None
             never cuts a query.
+        stripped: Slots whose text loses the white space around it.
     """
 
     pieces: tuple[str, ...]
@@ -57,6 +59,7 @@ class SequenceTemplate:
     without_instruction: str = ""
     special_tokens: bool = False
     query_share: float | None = None
+    stripped: tuple[Slot, ...] = ()
 
     def __post_init__(self) -> None:
         slots = [slot for piece in self.pieces for slot in _SLOT.findall(piece)]
@@ -79,7 +82,11 @@ class SequenceTemplate:
         """Return what fills `{instruction}`."""
         if instruction is None:
             return self.without_instruction
-        return self.instruction.replace("{instruction}", instruction)
+        return self.instruction.replace("{instruction}", self.read("instruction", instruction))
+
+    def read(self, slot: Slot, text: str) -> str:
+        """Return what of a text stands in its slot."""
+        return text.strip() if slot in self.stripped else text
 
 
 class _Frame(NamedTuple):
@@ -196,7 +203,7 @@ class TemplateEncoder:
         """
         frames = {query: self._frame(query) for query in dict.fromkeys(query for query, _ in pairs)}
         framed = [frames[query] for query, _ in pairs]
-        documents = [self.prompt.render_document(document) for _, document in pairs]
+        documents = [self.template.read("document", self.prompt.render_document(document)) for _, document in pairs]
         ends = [self._end(document, frame.room) for document, frame in zip(documents, framed, strict=True)]
         input_ids: list[npt.NDArray[np.int32]] = []
         truncated = np.zeros(len(pairs), np.bool_)
@@ -289,7 +296,7 @@ class TemplateEncoder:
 
     def _query(self, query: str) -> str:
         """Return the text of a query, cut where the caller asked for that."""
-        rendered, most = self.prompt.render_query(query), self.truncation.max_query_tokens
+        rendered, most = self.template.read("query", self.prompt.render_query(query)), self.truncation.max_query_tokens
         if most is None:
             return rendered
         offsets = encode_texts(self.tokenizer, [rendered], "query")[0].offsets

@@ -9,15 +9,16 @@ Source: `CrossEncoder` and `Transformer` of sentence-transformers 6.2.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crossrank.encoding.template import SequenceTemplate
+from crossrank.encoding.template import SequenceTemplate, Slot
 from crossrank.errors import MissingExtra, UnsupportedModel
 from crossrank.models.json_files import read_optional_object
 
 # Single characters of the private use area: no template holds them, and no comparison cuts one in two.
-_MARKS = {"instruction": "\ue000", "query": "\ue001", "document": "\ue002"}
+_MARKS: dict[Slot, str] = {"instruction": "\ue000", "query": "\ue001", "document": "\ue002"}
 # Options of sentence-transformers and of the tokenizer call that a template never sees.
 _NOT_FOR_THE_TEMPLATE = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
 
@@ -57,25 +58,28 @@ def read_chat_template(folder: Path, *, default_instruction: str | None) -> Sequ
         key: value for key, value in (options.get("chat_template") or {}).items() if key not in _NOT_FOR_THE_TEMPLATE
     }
     for is_structured in (False, True):
-        without = _render(tokenizer, template_options, is_structured=is_structured, instruction=None)
+        render = partial(_render, tokenizer, template_options, is_structured=is_structured)
+        without = render({slot: mark for slot, mark in _MARKS.items() if slot != "instruction"})
         if all(without.count(_MARKS[side]) == 1 for side in ("query", "document")):
-            asked = _render(tokenizer, template_options, is_structured=is_structured, instruction=_MARKS["instruction"])
-            return _to_template(without, asked, default_instruction)
+            asked = render(_MARKS)
+            stripped = _stripped(asked, render({slot: f" \n{mark}\t " for slot, mark in _MARKS.items()}), folder)
+            return _to_template(without, asked, default_instruction, stripped)
     raise UnsupportedModel(
         f"{folder}: the chat template does not show the messages of the roles 'query' and 'document' once each: it is "
         "not that of a reranker"
     )
 
 
-def _render(tokenizer: Any, options: dict[str, Any], *, is_structured: bool, instruction: str | None) -> str:
-    """Render a pair of marks; nothing where the template refuses this form of messages."""
+def _render(tokenizer: Any, options: dict[str, Any], texts: Mapping[Slot, str], *, is_structured: bool) -> str:
+    """Render the messages of a pair; nothing where the template refuses this form of messages."""
     from jinja2 import TemplateError
 
-    contents = {"system": instruction, "query": _MARKS["query"], "document": _MARKS["document"]}
     messages = [
-        {"role": role, "content": [{"type": "text", "text": text}] if is_structured else text}
-        for role, text in contents.items()
-        if text is not None
+        {
+            "role": "system" if slot == "instruction" else slot,
+            "content": [{"type": "text", "text": text}] if is_structured else text,
+        }
+        for slot, text in texts.items()
     ]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
@@ -83,18 +87,38 @@ def _render(tokenizer: Any, options: dict[str, Any], *, is_structured: bool, ins
         return ""
 
 
-def _to_template(without: str, asked: str, default_instruction: str | None) -> SequenceTemplate:
+def _stripped(plain: str, spaced: str, folder: Path) -> tuple[Slot, ...]:
+    """Return the slots whose white space a template takes away, by a rendering of marks with and without some.
+
+    Raises:
+        UnsupportedModel: If it does something else to a text.
+    """
+    stripped = tuple(slot for slot, mark in _MARKS.items() if mark in plain and f" \n{mark}\t " not in spaced)
+    kept = {slot: mark for slot, mark in _MARKS.items() if slot not in stripped}
+    for mark in kept.values():
+        spaced = spaced.replace(f" \n{mark}\t ", mark)
+    if spaced != plain:
+        raise UnsupportedModel(f"{folder}: the chat template changes the texts of a pair, and not only their ends")
+    return stripped
+
+
+def _to_template(
+    without: str, asked: str, default_instruction: str | None, stripped: tuple[Slot, ...]
+) -> SequenceTemplate:
     """Make one template of two renderings that differ in one place at most: where the instruction goes."""
     if asked.count(_MARKS["instruction"]) != 1:
-        return SequenceTemplate((_with_slots(without),))
+        return SequenceTemplate((_with_slots(without),), stripped=stripped)
     start = _common_prefix(without, asked)
     end = _common_prefix(without[start:][::-1], asked[start:][::-1])
     piece = asked[:start] + "{instruction}" + asked[len(asked) - end :]
     instruction = asked[start : len(asked) - end].replace(_MARKS["instruction"], "{instruction}")
     absent = without[start : len(without) - end]
     if default_instruction is not None:
-        absent = instruction.replace("{instruction}", default_instruction)
-    return SequenceTemplate((_with_slots(piece),), instruction=instruction, without_instruction=absent)
+        given = default_instruction.strip() if "instruction" in stripped else default_instruction
+        absent = instruction.replace("{instruction}", given)
+    return SequenceTemplate(
+        (_with_slots(piece),), instruction=instruction, without_instruction=absent, stripped=stripped
+    )
 
 
 def _with_slots(text: str) -> str:
