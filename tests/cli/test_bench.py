@@ -1,6 +1,11 @@
 import json
+import os
 
 import pytest
+
+from crossrank.cli.bench_worker import measure_apart
+from crossrank.cli.loading import LoadOptions
+from crossrank.errors import WorkerError
 
 
 @pytest.fixture
@@ -58,3 +63,22 @@ def test_what_cannot_be_measured_is_said(crossrank, options, message):
     print(result.stderr)
     assert result.exit_code in (1, 2)
     assert message in result.stderr
+
+
+def test_a_missing_model_is_said_before_the_first_is_measured(crossrank, exported, tmp_path):
+    result = crossrank("bench", exported, tmp_path / "absent", "--documents", "2", "--requests", "2")
+    assert result.exit_code == 1
+    assert "absent" in result.stderr
+    assert "p50" not in result.stderr
+
+
+class Deadly:
+    """Ends the process that reads it."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def test_a_process_that_dies_is_an_error_with_a_way_out():
+    with pytest.raises(WorkerError, match=r"measured org/huge died, .* take --dtype bfloat16 or fewer --documents"):
+        measure_apart(LoadOptions(model="org/huge"), [Deadly()])

@@ -35,3 +35,6 @@ def test_what_cannot_be_compared_is_said(crossrank, folder, tmp_path):
     result = crossrank("compare", folder / "a.trec", folder / "b.trec", "-d", folder, "-o", tmp_path / "no" / "p.html")
     assert result.exit_code == 2
     assert "no such folder" in result.stderr
+    result = crossrank("compare", folder / "a.trec", folder / "b.trec", "-d", folder, "-o", folder)
+    assert result.exit_code == 2
+    assert "it is a folder" in result.stderr

@@ -186,3 +186,14 @@ def test_one_model_is_in_memory_at_a_time(exported, tiny_checkpoint):
     memory.load(second)
     gc.collect()
     assert model() is None
+
+
+@pytest.mark.parametrize("inside", ["", "sub"])
+def test_a_report_needs_a_folder(crossrank, exported, make_folder, tmp_path, inside):
+    file = tmp_path / "out"
+    file.write_text("kept")
+    result = crossrank("evaluate", "-m", exported, "-d", make_folder("words"), "-o", file / inside)
+    assert result.exit_code == 2
+    assert "out" in result.stderr
+    assert "give a folder to write the report into" in " ".join(result.stderr.split())
+    assert file.read_text() == "kept"

@@ -21,6 +21,7 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
+    make_output_folder,
     open_contestants,
     print_report_table,
     resumable,
@@ -89,6 +90,8 @@ def bench(
     names = [*(models or ()), *(more_models or ())] or ([] if shape else [DEFAULT_MODEL])
     candidates = FirstStageOptions(run, first_stage, depth)
     candidates.check()
+    for name in names:  # a model that is missing is said before the first is measured
+        replace(loading, model=name).open()
     with _folder(output) as folder, resumable(folder):
         measured = Measurements(loading, candidates, folder, restart=restart)
         qualities = measured.qualities(names, data, split, num_queries, requests, documents)
@@ -106,7 +109,7 @@ def _folder(output: Path | None) -> Iterator[Path]:
         with TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    output.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output)
     yield output
 
 

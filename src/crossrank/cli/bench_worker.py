@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from crossrank.cli.loading import LoadOptions
+from crossrank.errors import WorkerError
 
 if TYPE_CHECKING:
     from crossrank.evaluation.latency import Latency, Request
@@ -30,9 +32,16 @@ def measure_apart(loading: LoadOptions, requests: Sequence[Request]) -> Measured
 
     Raises:
         RerankError: What loading or scoring raised there.
+        WorkerError: If the process died.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, loading, requests).result()
+        try:
+            return pool.submit(measure, loading, requests).result()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                f"the process that measured {loading.model} died, most likely for want of memory: leave the model out, "
+                "or take --dtype bfloat16 or fewer --documents"
+            ) from error
 
 
 def measure(loading: LoadOptions, requests: Sequence[Request]) -> Measured:

@@ -21,6 +21,7 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
+    make_output_folder,
     open_contestants,
     print_report_table,
     resumable,
@@ -84,7 +85,7 @@ def calibrate(
     candidates = FirstStageOptions(run, first_stage, depth)
     candidates.check()
     ((contestant, _),) = open_contestants([model or checkpoint.name], loading, on_overflow)
-    output.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output)
     (source,) = find_sources([data], None, split)
     with resumable(output), open_source(source, split=split) as whole:
         sample = whole.sample(num_queries) if num_queries else whole

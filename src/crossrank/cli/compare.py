@@ -33,8 +33,10 @@ def compare(
     from crossrank.evaluation.store import write_text
 
     parsed = parse_measures(measures)
-    if not output.parent.is_dir():
-        raise DataError("cannot be written: no such folder", path=output)
+    if output.is_dir() or not output.parent.is_dir():
+        raise DataError(
+            "cannot be written: " + ("it is a folder" if output.is_dir() else "no such folder"), path=output
+        )
     names = _names(run_a, run_b)
     (source,) = find_sources([data], None, split)
     with open_source(source, split=split) as whole:

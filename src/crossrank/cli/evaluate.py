@@ -24,6 +24,7 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
+    make_output_folder,
     open_contestants,
     print_report_table,
     resumable,
@@ -154,7 +155,7 @@ def evaluate(
         _check_reads(contestant.label, facts, looked_at)
         for fusion in rules.fusions:
             parse_fusion(fusion, contestant)
-    output.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output)
     store = RunStore(output / "runs", restart=restart)
     with resumable(output):
         evaluated = _evaluate(options, [contestant for contestant, _ in contestants], rules, store)

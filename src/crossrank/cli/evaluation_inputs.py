@@ -16,7 +16,7 @@ from crossrank.cli.loading import LoadOptions
 from crossrank.cli.options import OnOverflow
 from crossrank.cli.rerank_run import fingerprint_files
 from crossrank.cli.terminal import note, print_drawn, progress
-from crossrank.errors import InputError
+from crossrank.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from crossrank.data.evaluation_set import EvaluationSet, Modality
@@ -52,6 +52,20 @@ FirstStageOption = Annotated[
 ]
 DepthOption = Annotated[int, typer.Option(min=1, help="Candidates a query.", rich_help_panel=CANDIDATES)]
 RestartRunsOption = Annotated[bool, typer.Option("--restart", help="Drop the runs that the folder has.")]
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make the folder of a report, where it is not there yet.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        taken = folder.exists()
+        problem = "is a file" if taken else f"cannot be made ({error.strerror})"
+        raise DataError(f"{problem}: give a folder to write the report into", path=folder) from error
 
 
 @contextmanager

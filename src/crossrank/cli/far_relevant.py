@@ -17,6 +17,7 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
+    make_output_folder,
     open_contestants,
     print_report_table,
     resumable,
@@ -69,7 +70,7 @@ def far_relevant(
         mode: open_contestants([model or _default_model()], loading, mode, memory=memory)[0][0]
         for mode in (OnOverflow.truncate, OnOverflow.chunk)
     }
-    output.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output)
     store = RunStore(output / "runs", restart=restart)
     (source,) = find_sources([data], None, split)
     with resumable(output), open_source(source, split=split) as whole:
