@@ -49,6 +49,7 @@ def test_the_summary(comparison):
     assert table.columns[:3] == ("measure", "a<b", "other")
     assert table.rows[0][:4] == ("RR@10", "0.6250", "0.5625", "-0.0625")
     assert table.rows[0][-1] == "1/1/2"
+    assert table.note.endswith("is 0 there. Not in either run: 1; of a sample, give the same --num-queries.")
 
 
 def test_the_page_is_readable_and_escaped(comparison, data):

@@ -44,7 +44,7 @@ def html_table(table: Table) -> str:
         for row in table.rows
     )
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{html.escape(table.note).replace(chr(10), "<br>")}</p>' if table.note else ""
     return (
         f"<h2>{html.escape(table.title)}</h2>\n"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{note}'
@@ -65,7 +65,7 @@ def markdown_table(table: Table) -> str:
         "|" + "|".join(" ---: " if table.is_numeric(i) else " --- " for i in range(len(table.columns))) + "|",
         *("| " + " | ".join(map(_markdown, row)) + " |" for row in table.rows),
     ]
-    return "\n".join(lines + (["", table.note] if table.note else [])) + "\n"
+    return "\n".join(lines + (["", table.note.replace("\n", "\n\n")] if table.note else [])) + "\n"
 
 
 def _markdown(cell: str) -> str:

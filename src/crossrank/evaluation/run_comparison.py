@@ -87,6 +87,7 @@ class RunComparison:
         means: Of both runs, by measure.
         changes: Every judged query; the largest gain first, the largest loss last.
         differences: Second minus first by measure `(Q,)`.
+        num_in_neither: Judged queries that neither run has.
     """
 
     names: tuple[str, str]
@@ -94,6 +95,7 @@ class RunComparison:
     means: dict[str, tuple[float, float]]
     changes: tuple[QueryChange, ...]
     differences: dict[str, Floats]
+    num_in_neither: int
 
     @property
     def outcome(self) -> Outcome:
@@ -131,7 +133,10 @@ def compare_runs(
         for measure in measures
     }  # fmt: skip
     ordered = tuple(sorted(changes, key=lambda change: -change.delta))
-    return RunComparison(names, tuple(measure.name for measure in measures), means, ordered, differences)
+    num_in_neither = sum(1 for query_id in data.qrels if not (first.get(query_id) or second.get(query_id)))
+    return RunComparison(
+        names, tuple(measure.name for measure in measures), means, ordered, differences, num_in_neither
+    )
 
 
 def _moves(data: EvaluationSet, query_id: str, first: Run, second: Run, depth: int) -> tuple[Move, ...]:
@@ -160,11 +165,13 @@ def summary_table(comparison: RunComparison) -> Table:
             p_value(randomisation_p_value(differences)), "/".join(map(str, count_outcomes(differences))),
         ))  # fmt: skip
     first, second = comparison.names
+    absent = comparison.num_in_neither
+    sampled = f" Not in either run: {absent}; of a sample, give the same --num-queries." if absent else ""
     return Table(
         f"{second} against {first}, {len(comparison.changes)} queries",
         ("measure", first, second, "difference", "95% interval", "p", "won/lost/tied"),
         tuple(rows),
-        "Every judged query counts; one that a run does not have is 0 there.",
+        "Every judged query counts; one that a run does not have is 0 there." + sampled,
     )
 
 
