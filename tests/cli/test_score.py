@@ -9,12 +9,14 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from crossrank.data import pair_files
 from crossrank.inference.bulk import BulkJob
 from crossrank.reranker import Reranker
 from crossrank.types import Document
+from tiny_vision import save_tiny_nemotron_vl
 
 TEXTS = ["Mars is called the red planet.", "Bread needs flour.", "", "The city lies on a river. " * 60]
 
@@ -136,6 +138,31 @@ def test_what_the_model_cannot_read_is_named_or_left_out(crossrank, exported, tm
     assert "1 bad line(s) skipped" in result.stderr and "1 pair(s) skipped that the model cannot read" in result.stderr
     assert [row["row"] for row in scores_of(tmp_path / "out")] == [i for i in range(1, 51) if i != 21]
     assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["skipped"] == 1
+
+
+def test_the_images_of_the_rows_are_read(crossrank, exported, tmp_path, write_jsonl):
+    save_tiny_nemotron_vl(tmp_path / "visual")
+    (tmp_path / "pages").mkdir()
+    for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "pages" / f"{name}.png")
+    texts = {"query": "red planet", "text": "a page"}
+    rows = [texts | {"image": "pages/red.png"}, {"query": "red planet", "document": {"image": "pages/blue.png"}}, texts]
+    path = write_jsonl(tmp_path / "pairs.jsonl", *rows)
+    result = crossrank("score", path, "-o", tmp_path / "out", "--model", tmp_path / "visual", "--backend", "torch")
+    assert result.exit_code == 0, result.stderr
+    documents = [
+        Document("a page", image=tmp_path / "pages/red.png"), Document("", image=tmp_path / "pages/blue.png"), "a page"
+    ]  # fmt: skip
+    expected = Reranker.load(tmp_path / "visual", backend="torch").score([("red planet", doc) for doc in documents])
+    found = [row["score"] for row in scores_of(tmp_path / "out")]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert len({round(score, 4) for score in found}) == 3, "the images count"
+
+    write_jsonl(path, *rows, texts | {"image": "pages/none.png"})
+    result = crossrank("score", path, "-o", tmp_path / "lost", "--model", tmp_path / "visual", "--backend", "torch")
+    assert result.exit_code == 2 and f"{path}:4: " in result.stderr and "none.png" in result.stderr
+    result = crossrank("score", path, "-o", tmp_path / "text", "--model", exported)
+    assert result.exit_code == 2 and f"{path}:2: " in result.stderr and "this model reads text" in result.stderr
 
 
 def test_no_pairs_give_an_empty_folder(crossrank, exported, tmp_path):

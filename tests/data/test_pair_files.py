@@ -95,10 +95,12 @@ def test_large_texts_make_smaller_shards(tmp_path, monkeypatch):
         ('{"document": "x"}', "no 'query' among the fields ('document')"),
         ('{"query": " ", "document": "x"}', "'query' is empty"),
         ('{"query": 3, "document": "x"}', "'query' must be a string, not a number"),
-        ('{"query": "x"}', "no 'document' (or 'text')"),
+        ('{"query": "x"}', "no 'document' (or 'text', or 'image')"),
         ('{"query": "x", "document": ["y"]}', "'document' must be a string, not a list"),
         ('{"query": "x", "document": {"title": "y"}}', "no 'text' among the fields"),
         ('{"query": "x", "text": "y", "title": 1}', "'title' must be a string"),
+        ('{"query": "x", "text": "y", "image": {"bytes": "z"}}', "'image' must be a string, not an object"),
+        ('{"query": "x", "image": ""}', "no 'document' (or 'text', or 'image')"),
         ('{"query": "x", "text": "y", "query_id": [1]}', "'query_id' must be a string or a whole number, not a list"),
     ],
 )
@@ -111,6 +113,36 @@ def test_a_bad_line_is_named_or_left_out(tmp_path, line, message):
     skipped = SkippedLines()
     assert [row.number for row in read_all(path, skipped)] == [1, 4]
     assert skipped.count == 1
+
+
+def write_parquet(path, rows):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize(("name", "write"), [("pairs.jsonl", write), ("pairs.parquet", write_parquet)])
+def test_documents_have_the_images_that_their_rows_name(tmp_path, name, write):
+    data_url = "data:image/png;base64,aaaa"
+    rows = [
+        {"query": "q", "text": "a page", "image": "pages/1.png"},
+        {"query": "q", "text": None, "image": data_url},
+        {"query": "q", "text": "no page", "image": None},
+    ]
+    documents = [row.document for row in read_all(write(tmp_path / name, rows))]
+    assert [document.text for document in documents] == ["a page", "", "no page"]
+    assert [document.image for document in documents] == [tmp_path / "pages/1.png", data_url, None]
+    nested = [{"query": "q", "document": {"image": "2.png", "title": "t", "_id": "d"}}]
+    [row] = read_all(write(tmp_path / f"nested-{name}", nested))
+    assert (row.document.image, row.document.title, row.ids) == (tmp_path / "2.png", "t", {"document_id": "d"})
+
+
+def test_images_in_the_rows_make_smaller_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(pair_files, "SHARD_CHARACTERS", 100)
+    rows = [{"query": "q", "image": "data:image/png;base64," + "a" * 40}] * 4
+    assert [shard.num_pairs for shard in plan_shards(write(tmp_path / "pairs.jsonl", rows))] == [1, 1, 1, 1]
 
 
 def test_files_that_are_no_pairs(tmp_path):

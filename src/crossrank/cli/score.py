@@ -32,7 +32,9 @@ def score(
     pairs: Annotated[
         Path,
         typer.Argument(
-            metavar="PAIRS", help="JSONL (also .gz) or Parquet: query, document or text and title, ids.", exists=True
+            metavar="PAIRS",
+            help="JSONL (also .gz) or Parquet: query, document or text, title, image, ids.",
+            exists=True,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],

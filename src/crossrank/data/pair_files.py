@@ -1,7 +1,8 @@
 """Files of query and document pairs, cut into shards that can be read one by one.
 
-A row is `{"query": ..., "document": ...}`, where the document is a text or an object with `text` and `title`; or the
-text stands beside the query as `text`, with or without `title`. `id`, `query_id` and `document_id` are carried through.
+A row is `{"query": ..., "document": ...}`, where the document is a text or an object with `text`, `title` and `image`;
+or these stand beside the query. An image is a path in the file's folder or a data URL, and needs no text. `id`,
+`query_id` and `document_id` are carried through.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossrank.data.pages import attach_image
 from crossrank.data.records import ID_KEYS, json_kind, parquet_records, read_json_objects
 from crossrank.data.text import SkippedLines, decode_lines, display_name, open_binary, skip_or_raise
 from crossrank.errors import DataError, InputError
@@ -31,7 +33,7 @@ class PairRow:
     Attributes:
         number: The line of a text file, or the row of a Parquet file, from 1.
         query: The text.
-        document: With its title, where there is one.
+        document: With its title and its image, where it has them.
         ids: `id`, `query_id` and `document_id`, as far as the row has them.
     """
 
@@ -73,7 +75,7 @@ def plan_shards(path: Path, *, skipped: SkippedLines | None = None) -> Iterator[
     """
     index = num_pairs = num_characters = first = last = start = 0
     for row, offset in _rows(path, first=1, offset=0, skipped=skipped):
-        size = len(row.query) + len(row.document.text)
+        size = len(row.query) + len(row.document.text) + _length_of_image(row.document)
         if num_pairs and (num_pairs == SHARD_ROWS or num_characters + size > SHARD_CHARACTERS):
             yield PairShard(index, first, last, start, num_pairs)
             index, num_pairs, num_characters = index + 1, 0, 0
@@ -112,7 +114,7 @@ def _rows(path: Path, *, first: int, offset: int, skipped: SkippedLines | None) 
     """Yield the rows from one on, each with the byte that its line starts at."""
     for number, start, record in _records(path, first, offset, skipped):
         try:
-            yield _row(number, record), start
+            yield _row(number, record, path.parent), start
         except InputError as error:
             skip_or_raise(place(path, number, str(error)), skipped)
 
@@ -135,26 +137,36 @@ def _records(
 
 def _check_columns(name: str) -> Any:
     def check(columns: list[str], line: int | None) -> None:
-        if "query" not in columns or not set(_TEXT_KEYS) & set(columns):
+        if "query" not in columns or not {*_TEXT_KEYS, "image"} & set(columns):
             found = ", ".join(map(repr, columns)) or "none"
-            raise DataError(f"pairs have the columns 'query' and 'document' (or 'text'); found {found}", path=name)
+            raise DataError(
+                f"pairs have the columns 'query' and 'document' (or 'text', or 'image'); found {found}", path=name
+            )
 
     return check
 
 
-def _row(number: int, record: Mapping[str, Any]) -> PairRow:
+def _row(number: int, record: Mapping[str, Any], folder: Path) -> PairRow:
     query = _text(record, "query")
     if not query.strip():
         raise InputError("'query' is empty")
     key = next((key for key in _TEXT_KEYS if record.get(key) is not None), None)
-    if key is None:
-        raise InputError(f"no 'document' (or 'text') among the fields ({', '.join(map(repr, record))})")
-    source = record[key] if isinstance(record[key], Mapping) else record
-    text = _text(source, "text" if source is not record else key)
-    title = source.get("title")
-    if title is not None and not isinstance(title, str):
-        raise InputError(f"'title' must be a string, not {json_kind(title)}")
-    return PairRow(number, query, Document(text, title=title or None), _ids(record, source))
+    source = record[key] if key and isinstance(record[key], Mapping) else record
+    if key is None and not record.get("image"):
+        raise InputError(f"no 'document' (or 'text', or 'image') among the fields ({', '.join(map(repr, record))})")
+    image, title = (_optional_text(source, name) for name in ("image", "title"))
+    text_key = "text" if source is not record or key is None else key
+    text = "" if image and source.get(text_key) is None else _text(source, text_key)
+    document = Document(text, title=title, metadata={"image": image} if image else {})
+    return PairRow(number, query, attach_image(document, folder), _ids(record, source))
+
+
+def _length_of_image(document: Document) -> int:
+    return len(document.image) if isinstance(document.image, str) else 0
+
+
+def _optional_text(record: Mapping[str, Any], key: str) -> str | None:
+    return _text(record, key) or None if record.get(key) is not None else None
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
