@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import shutil
+import weakref
 
 import pytest
 
 from crossrank.errors import InputError
 from crossrank.models.checkpoint import open_checkpoint
-from crossrank.serving.models import find_revision
-from crossrank.serving.options import ModelSpec, parse_model
+from crossrank.serving.metrics import Metrics
+from crossrank.serving.models import Models, find_revision
+from crossrank.serving.options import ModelSpec, ServeOptions, parse_model
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,17 @@ def test_the_revision_is_the_commit_of_the_hub_or_follows_the_weights(tiny_check
     weights = copied / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert find_revision(open_checkpoint(copied)) != before
+
+
+def test_a_model_that_is_unloaded_leaves_the_memory_although_the_server_started_with_it(tiny_reranker):
+    models = Models(ServeOptions(models=()), Metrics())
+    models.add("first", tiny_reranker)
+    second = copy.copy(tiny_reranker)
+    second.itself = second  # parts of large models refer to each other
+    models.add("second", second)
+    gone = weakref.ref(second)
+    del second
+    gc.freeze()  # as the server does when everything has been loaded
+    models.unload("second")
+    models.stop()
+    assert gone() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import threading
 from dataclasses import asdict
@@ -67,6 +68,10 @@ class Models:
                 raise Problem(Kind.CONFLICT, f"{name!r} is the default model: it stays while the server runs")
             self._runtimes = {other: kept for other, kept in self._runtimes.items() if kept is not runtime}
         runtime.stop()
+        del runtime
+        # What was there when the server started is hidden from the collector, and may be what has just been dropped.
+        gc.unfreeze()
+        gc.collect()
 
     def get(self, name: str | None) -> ModelRuntime:
         """Return a model by its name; the default for those that mean any.
