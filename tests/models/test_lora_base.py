@@ -7,10 +7,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from plain_decoder import PlainDecoder
-from transformers import AutoConfig, LlamaForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForSequenceClassification
 
 from crossrank import Reranker
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
+from crossrank.models import locating
+from crossrank.models.adapters import export_merged
 from crossrank.models.backbone import build_from_backbone
 from crossrank.models.bidirectional import load_bidirectional
 from crossrank.models.checkpoint import open_checkpoint
@@ -164,3 +166,38 @@ def test_without_peft_the_extra_is_named(adapter, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(MissingExtra, match=r"pip install 'crossrank\[lora\]'"):
         load_bidirectional(open_checkpoint(adapter), dtype="auto")
+
+
+@pytest.fixture
+def answering_adapter(tiny_language_model, tmp_path):
+    """An adapter on a Qwen3-Reranker, as its fine-tuners save it, and the weights of both together."""
+    base, folder, merged = tiny_language_model("qwen3"), tmp_path / "adapter", tmp_path / "merged"
+    adapted = adapt(AutoModelForCausalLM.from_pretrained(base), base, head=False)
+    adapted.save_pretrained(folder)
+    shutil.copytree(base, merged)
+    adapted.merge_and_unload().save_pretrained(merged)
+    return folder, merged
+
+
+def test_an_adapter_on_a_language_model_that_answers(answering_adapter, tiny_language_model):
+    folder, merged = answering_adapter
+    with pytest.raises(UnsupportedModel, match=r"or give family= \(--family\), one of qwen3_reranker, ctxl_rerank_v2"):
+        load(folder)
+    options = {"family": "qwen3_reranker", "device": "cpu", "dtype": "float32"}
+    expected = Reranker.load(merged, **options).score(PAIRS)
+    np.testing.assert_allclose(Reranker.load(folder, **options).score(PAIRS), expected, atol=1e-5)
+    assert np.abs(Reranker.load(tiny_language_model("qwen3"), **options).score(PAIRS) - expected).max() > 0.01
+    # The config.json of the whole beside it changes nothing, and crossrank.json can say the family.
+    shutil.copy(merged / "config.json", folder / "config.json")
+    (folder / "crossrank.json").write_text('{"family": "qwen3_reranker"}')
+    np.testing.assert_allclose(load(folder).score(PAIRS), expected, atol=1e-5)
+    with pytest.raises(UnsupportedModel, match="is not written merged, and loads as it is"):
+        export_merged(folder, folder.parent / "whole")
+
+
+def test_an_adapter_on_a_published_language_model_is_of_its_family(answering_adapter, tiny_language_model, monkeypatch):
+    folder, _ = answering_adapter
+    change(folder, base_model_name_or_path="Qwen/Qwen3-Reranker-0.6B")
+    monkeypatch.setattr(locating, "download", lambda name, revision: tiny_language_model("qwen3"))
+    checkpoint = open_checkpoint(folder)
+    assert (checkpoint.family.name, checkpoint.licence) == ("qwen3_reranker", "Apache-2.0")

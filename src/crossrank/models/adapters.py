@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrank.errors import CheckpointError, InputError
+from crossrank.errors import CheckpointError, InputError, UnsupportedModel
 from crossrank.models.checkpoint import Checkpoint, find_folder, open_checkpoint
 from crossrank.models.lora_base import ADAPTER_CONFIG, adapter_has, base_of_adapter, merge_adapter
 from crossrank.models.weights import load_config, load_with_fresh_head
@@ -59,6 +59,7 @@ def export_merged(model: str | Path, out: Path, *, revision: str | None = None) 
     Raises:
         InputError: If `out` is not free, or the checkpoint is no adapter.
         CheckpointError: If it cannot be loaded.
+        UnsupportedModel: If it is a language model that answers.
     """
     import torch
 
@@ -70,6 +71,11 @@ def export_merged(model: str | Path, out: Path, *, revision: str | None = None) 
     checkpoint = open_checkpoint(model, revision=revision)
     if not is_adapter(checkpoint.folder):
         raise InputError(f"{checkpoint.name} is a whole model: there is no adapter to merge")
+    if checkpoint.family.layout == "causal-lm":
+        raise UnsupportedModel(
+            f"{checkpoint.name}: a language model that answers is not written merged, and loads as it is; peft's "
+            "merge_and_unload makes one model of both"
+        )
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} is there already: give a folder that does not exist or is empty")
     tokenizer, settings = checkpoint.tokenizer_folder, checkpoint.settings

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from crossrank.models.answers import answer_ids
 from crossrank.models.checkpoint import Checkpoint
+from crossrank.models.lora_base import merge_adapter
 from crossrank.models.sequence_classification import Float32Linear
 from crossrank.models.weights import load_pretrained
 
@@ -68,10 +69,14 @@ def take_last(hidden_BTH: Tensor, attention_mask: Tensor) -> Tensor:
 def load_causal_lm(checkpoint: Checkpoint, *, dtype: torch.dtype) -> LastTokenScorer:
     """Load a causal language model that answers, in evaluation mode; its vocabulary head is not kept.
 
+    A LoRA adapter is merged into the weights below it.
+
     Raises:
         CheckpointError: If its weights are missing, damaged or of another model, or an answer is not in its vocabulary.
     """
     model = load_pretrained(AutoModelForCausalLM, checkpoint.transformer_folder, dtype=dtype, where=checkpoint.name)
+    if checkpoint.base_folder:
+        model = merge_adapter(model, checkpoint.folder, checkpoint.name)
     rows_AH = model.get_output_embeddings().weight[answer_ids(checkpoint)]
     return LastTokenScorer(model.model, AnswerHead(rows_AH)).eval()
 

@@ -17,13 +17,13 @@ from crossrank.models.chat_template import has_chat_template
 from crossrank.models.family import ONE_LOGIT_LAYOUTS, Family
 from crossrank.models.json_files import read_json_object, read_optional_object, whole_number
 from crossrank.models.labels import choose_label, count_labels
-from crossrank.models.language_model_families import BOS_PIECE, LOGIT_SCORE_FAMILY
+from crossrank.models.language_model_families import BOS_PIECE, LANGUAGE_MODEL_FAMILIES, LOGIT_SCORE_FAMILY
 from crossrank.models.limits import choose_cutoff_layer, choose_max_length
 from crossrank.models.locating import DEFAULT_MODEL, find_base, find_folder
-from crossrank.models.lora_base import adapter_has
+from crossrank.models.lora_base import adapter_has, base_of_adapter
 from crossrank.models.modular_layout import ModuleEntry, read_modules
 from crossrank.models.published import PUBLISHED
-from crossrank.models.resolution import choose_family, find_licence
+from crossrank.models.resolution import choose_family, find_licence, fitting_families, has_logit_score
 from crossrank.models.settings import SETTINGS_FILE, CheckpointSettings, VisionSettings, read_settings
 from crossrank.models.tokenizer_files import load_encoder, load_tokenizer, token_text
 from crossrank.models.visual_families import NEMOTRON_VL, VISUAL_FAMILIES, read_visual_format, with_max_tiles
@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 _OPENVINO_FILES = ("openvino/openvino_model.xml", "openvino_model.xml")
+# Layouts whose score comes out of the model below an adapter.
+_HEADLESS = ("causal-lm", "qwen-vl")
 # Tokenizer classes of transformers that make no segments unless `model_input_names` says so.
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -159,8 +161,13 @@ def open_checkpoint(
     transformer_folder = modules[0].folder if modules else files
     config = _read_config(folder if (folder / "config.json").is_file() else transformer_folder, name)
     settings = read_settings(folder if (folder / SETTINGS_FILE).is_file() else files)
-    if base_folder is not None and not _is_visual_adapter(family or settings.family, hub_name):
-        settings = _check_adapter(folder, config, settings, name)
+    if base_folder is not None:
+        below = base_of_adapter(folder)
+        assert below is not None
+        hub_name = hub_name if hub_name in PUBLISHED else below[0]  # what lies below says what both are
+        has_head = config.get("model_type") in BACKBONES
+        if has_head or not _needs_no_head(family or settings.family, hub_name, modules):
+            settings = _check_adapter(folder, config, settings, name)
     checkpoint = describe_checkpoint(
         name,
         folder,
@@ -245,11 +252,11 @@ def describe_checkpoint(
     )
 
 
-def _is_visual_adapter(family: str | None, hub_name: str | None) -> bool:
-    """Whether an adapter is known to make a visual reranker of what lies below it, without a head of its own."""
+def _needs_no_head(family: str | None, hub_name: str | None, modules: tuple[ModuleEntry, ...]) -> bool:
+    """Whether an adapter is known to make a reranker of what lies below it, without a head of its own."""
     published = PUBLISHED.get(hub_name or "")
-    name = family or (published.family if published else None)
-    return name in {known.name for known in VISUAL_FAMILIES}
+    name = family or (LOGIT_SCORE_FAMILY if has_logit_score(modules) else published.family if published else None)
+    return name in {known.name for known in (*LANGUAGE_MODEL_FAMILIES, *VISUAL_FAMILIES) if known.layout in _HEADLESS}
 
 
 def _check_adapter(
@@ -257,9 +264,12 @@ def _check_adapter(
 ) -> CheckpointSettings:
     """Check that an adapter makes a bidirectional reranker; a fresh head below it does not count where it has one."""
     if config.get("model_type") not in BACKBONES:
+        known = {family.name for family in LANGUAGE_MODEL_FAMILIES if family.layout in _HEADLESS}
+        fitting = [family for family in fitting_families(config) if family in known - {LOGIT_SCORE_FAMILY}]
+        remedy = f", or give family= (--family), one of {', '.join(fitting)}" if fitting else ""
         raise UnsupportedModel(
             f"{name}: a LoRA adapter on a {config.get('model_type')} model, and no file says that both together are a "
-            "bidirectional reranker: put the config.json of the reranker beside the adapter"
+            f"reranker: put the config.json of the reranker beside the adapter{remedy}"
         )
     return settings.model_copy(update={"untrained_head": settings.untrained_head and not adapter_has(folder, "score")})
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from crossrank.errors import CheckpointError, InputError
 from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.hub import download
-from crossrank.models.json_files import read_json_object
+from crossrank.models.json_files import read_optional_object
+from crossrank.models.language_model_families import LANGUAGE_MODEL_SUFFIXES
 from crossrank.models.lora_base import ADAPTER_CONFIG, base_of_adapter
 
 DEFAULT_MODEL = "crossrank-mini-en-v1"
@@ -36,13 +37,14 @@ def find_folder(model: str | Path | None, revision: str | None) -> Path:
 
 
 def find_base(folder: Path, name: str) -> Path | None:
-    """Return the folder below the LoRA adapter of a bidirectional decoder, None where a folder holds none.
+    """Return the folder below the LoRA adapter of a decoder, None where a folder holds none.
 
     Raises:
         CheckpointError: If the adapter names a base that cannot be found.
     """
-    config_file = folder / "config.json"
-    is_other = config_file.is_file() and read_json_object(config_file).get("model_type") not in BACKBONES
+    config = read_optional_object(folder / "config.json")
+    is_language_model = any(str(name).endswith(LANGUAGE_MODEL_SUFFIXES) for name in config.get("architectures") or [])
+    is_other = config and config.get("model_type") not in BACKBONES and not is_language_model
     base = None if is_other else base_of_adapter(folder)
     if base is None:
         return None

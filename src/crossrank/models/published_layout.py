@@ -158,9 +158,12 @@ def _find_prompt(folder: Path, template: SequenceTemplate, prompt: PromptTemplat
     """
     from transformers import AutoTokenizer
 
-    reader = AutoTokenizer.from_pretrained(
-        folder, _configuration_file=_NATIVE_CONFIG, local_files_only=True, trust_remote_code=False
-    )
+    try:
+        reader = AutoTokenizer.from_pretrained(
+            folder, _configuration_file=_NATIVE_CONFIG, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError):  # none of its own, or one with code from the checkpoint
+        return None
     stated = folder / "tokenizer.json"
     own = Tokenizer.from_file(str(stated)) if stated.is_file() else reader.backend_tokenizer
     encoder = TemplateEncoder(own, template, max_length=_PROBE_MAX_LENGTH, prompt=prompt)
