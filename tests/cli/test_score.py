@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from safetensors.numpy import save_file
 
+from crossrank.cli.loading import LoadOptions
+from crossrank.cli.score import _settings
 from crossrank.data import pair_files
 from crossrank.inference.bulk import BulkJob
 from crossrank.reranker import Reranker
@@ -99,6 +103,22 @@ def test_an_interrupted_job_goes_on(crossrank, exported, tmp_path, write_jsonl, 
     assert done == [2, 3]
     assert scores_of(tmp_path / "out") == scores_of(tmp_path / "whole")
     assert not (tmp_path / "out.part").exists()
+
+
+def test_another_base_below_an_adapter_is_another_job(tiny_reranker, tmp_path, write_jsonl, rows):
+    adapter, path = tmp_path / "adapter", write_jsonl(tmp_path / "pairs.jsonl", *rows)
+    base = shutil.copytree(tiny_reranker(), tmp_path / "base")
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "../base"}')
+    save_file({"lora": np.zeros(1, np.float32)}, adapter / "adapter_model.safetensors")
+
+    def settings():
+        return _settings(path, LoadOptions(model=str(adapter)), instruction=None, skip_bad=False)
+
+    before = settings()
+    assert settings() == before
+    os.utime(base / "model.safetensors", (2e9, 2e9))  # trained on
+    assert settings()["checkpoint"] != before["checkpoint"]
 
 
 def test_a_signal_in_the_middle(exported, tmp_path, write_jsonl, rows):

@@ -16,6 +16,7 @@ from crossrank.models.adapters import export_merged
 from crossrank.models.backbone import build_from_backbone
 from crossrank.models.bidirectional import load_bidirectional
 from crossrank.models.checkpoint import open_checkpoint
+from crossrank.models.locating import checkpoint_files
 from crossrank.models.saving import save_checkpoint
 from crossrank.models.settings import CheckpointSettings
 
@@ -138,6 +139,13 @@ def test_a_relative_base_is_found_beside_the_adapter(adapter, tiny_reranker, tmp
     shutil.copytree(adapter, tmp_path / "moved")
     change(tmp_path / "moved", base_model_name_or_path="../base")
     np.testing.assert_allclose(load(tmp_path / "moved").score(PAIRS), load(adapter).score(PAIRS))
+
+
+def test_the_files_of_an_adapter_are_those_of_its_base_too(adapter, tiny_reranker):
+    """What a stored run is compared with: a base that was trained on changes the scores of its adapters."""
+    own = {path for path in adapter.iterdir() if path.is_file()}
+    assert set(checkpoint_files(adapter)) == own | set(checkpoint_files(tiny_reranker()))
+    assert tiny_reranker() / "model.safetensors" in set(checkpoint_files(adapter))
 
 
 def change(folder, **values):

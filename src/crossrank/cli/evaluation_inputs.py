@@ -335,6 +335,7 @@ def _contestant(
 ) -> tuple[Contestant, dict[str, Any]]:
     from crossrank.evaluation.grid import Contestant
     from crossrank.inference.selection import choose_engine, resolve
+    from crossrank.models.locating import checkpoint_files
     from crossrank.models.settings import SETTINGS_FILE
 
     checkpoint = loading.open()
@@ -351,9 +352,7 @@ def _contestant(
         **({"images": images_of(checkpoint)} if checkpoint.visual else {}),
     }
     # Of crossrank.json only what a raw score depends on: a new calibration or fusion leaves the scores as they are.
-    files = fingerprint_files(
-        path for path in checkpoint.folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE
-    )
+    files = fingerprint_files(path for path in checkpoint_files(checkpoint.folder) if path.name != SETTINGS_FILE)
     stated = checkpoint.settings.model_dump(mode="json", exclude={"calibration", "fusion", "activation", "provenance"})
 
     def load() -> Scorer | Ranker:

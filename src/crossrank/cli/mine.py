@@ -273,6 +273,7 @@ def _describe_retriever(name: str) -> str:
 
 
 def _describe_teacher(teacher: LoadOptions) -> dict[str, Any]:
-    folder = teacher.open().folder
-    files = fingerprint_files(path for path in folder.rglob("*") if path.is_file())
+    from crossrank.models.locating import checkpoint_files
+
+    files = fingerprint_files(checkpoint_files(teacher.open().folder))
     return asdict(teacher) | {"checkpoint": files}

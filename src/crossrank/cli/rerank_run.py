@@ -158,12 +158,14 @@ def _summed(stages: Iterable[Stage]) -> list[Stage]:
 
 def _settings(files: RunFiles, options: RankOptions, loading: LoadOptions, reranker: Reranker) -> dict[str, Any]:
     """Everything that the lines of the output depend on."""
+    from crossrank.models.locating import checkpoint_files
+
     engine, folder = reranker.engine, reranker.checkpoint.folder
     model = {key: value for key, value in asdict(loading).items() if key != "num_threads"}
     return {
         "crossrank": __version__,
         **model,
-        "checkpoint": fingerprint_files(path for path in folder.rglob("*") if path.is_file()),
+        "checkpoint": fingerprint_files(checkpoint_files(folder)),
         "engine": f"{engine.name} on {engine.device} in {engine.precision}",
         **asdict(options),
         "queries": fingerprint_files([files.queries]),

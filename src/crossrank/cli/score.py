@@ -122,11 +122,13 @@ def _score_on_ray(
 
 def _settings(pairs: Path, loading: LoadOptions, **options: Any) -> dict[str, Any]:
     """Everything that the scores depend on."""
+    from crossrank.models.locating import checkpoint_files
+
     folder = loading.open().folder
     return {
         "crossrank": __version__,
         **{key: value for key, value in asdict(loading).items() if key != "num_threads"},
-        "checkpoint": fingerprint_files(path for path in folder.rglob("*") if path.is_file()),
+        "checkpoint": fingerprint_files(checkpoint_files(folder)),
         **options,
         "pairs": fingerprint_files([pairs]),
     }

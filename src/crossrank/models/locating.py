@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from crossrank.errors import CheckpointError, InputError
@@ -55,3 +56,15 @@ def find_base(folder: Path, name: str) -> Path | None:
             f"{name}: the checkpoint below this LoRA adapter: {error}; correct base_model_name_or_path in "
             f"{ADAPTER_CONFIG}"
         ) from None
+
+
+def checkpoint_files(folder: Path) -> Iterator[Path]:
+    """Yield every file of a checkpoint; of a LoRA adapter those of the checkpoint below it, too.
+
+    Raises:
+        CheckpointError: If the adapter names a base that cannot be found.
+    """
+    yield from (path for path in folder.rglob("*") if path.is_file())
+    base = base_of_adapter(folder)
+    if base is not None:
+        yield from checkpoint_files(find_folder(*base))
