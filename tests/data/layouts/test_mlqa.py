@@ -46,6 +46,22 @@ def test_the_tables_of_mteb_hold_the_same_pair(tmp_path, write_table):
     assert [document.text for document in contents.documents] == [PARAGRAPH]
 
 
+@pytest.mark.parametrize("config", ["mlqa.ar.en", "MLQA.ar.en"])
+def test_a_table_a_pair_with_a_question_a_row(tmp_path, write_table, config):
+    """As facebook/mlqa and google/xtreme."""
+    rows = [
+        {"context": text, "question": question, "answers": {"text": ["x"], "answer_start": [0]}, "id": f"x{i}"}
+        for i, (text, question) in enumerate(
+            [(PARAGRAPH, "What is Saturn?"), ("خبز.", "Baked?"), (PARAGRAPH, "Which?")]
+        )
+    ]
+    write_table(tmp_path, config, "validation", rows)
+    contents = read(tmp_path, config="ar.en", split="dev", revision=None)
+    assert contents.queries == {"x0": "What is Saturn?", "x1": "Baked?", "x2": "Which?"}
+    assert {document.id: document.text for document in contents.documents} == {"p0": PARAGRAPH, "p1": "خبز."}
+    assert contents.qrels == {"x0": {"p0": 1}, "x1": {"p1": 1}, "x2": {"p0": 1}}
+
+
 @pytest.mark.parametrize("pair", [None, "ar", "ar.fr", "ar-en"])
 def test_only_pairs_of_mlqa(squad, pair):
     with pytest.raises(InputError, match=r"as in 'ar\.en'"):
