@@ -76,6 +76,7 @@ def test_a_sample_and_windows(crossrank, exported, make_folder, tmp_path):
     [
         (["--measures", "nDCG@0"], "'nDCG@0' is no measure"),
         (["--first-stage", "bm26"], "a retriever is one of bm25"),
+        (["--first-stage", "run:first.trec"], "an existing run is given as --run first.trec"),
         (["--first-stage", "bm25", "--run", "first.trec"], "--run and --first-stage exclude each other"),
         (["--run", "second.trec"], "no run second.trec, and no file of this name in"),
         (["--split", "train"], "no split 'train': there are dev"),

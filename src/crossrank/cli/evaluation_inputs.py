@@ -184,6 +184,8 @@ class FirstStageOptions:
 
         if self.run and self.first_stage:
             raise InputError("--run and --first-stage exclude each other: the candidates come from one of them")
+        if self.first_stage and self.first_stage.startswith("run:"):
+            raise InputError(f"an existing run is given as --run {self.first_stage.removeprefix('run:')}")
         if self.first_stage and not self.first_stage.startswith(_DENSE):
             open_retriever(self.first_stage)
         if self.modality not in (None, "text") and not self._reads_pages():
