@@ -143,6 +143,25 @@ def test_padding_changes_neither_loss_nor_gradient(name: str, data: st.DataObjec
     assert padded_gradient == pytest.approx(gradient, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("junk", [-math.inf, math.inf, math.nan])
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_stands_in_absent_places_may_be_anything(name: str, junk: float) -> None:
+    """Scores that are padded with minus infinity are common: neither value nor gradient may become NaN."""
+    labels, teacher = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[2.0, 1.0, -1.0]])
+    plain = torch.tensor([[0.5, 1.0, -1.0]], requires_grad=True)
+    padded = torch.tensor([[0.5, 1.0, -1.0, junk]], requires_grad=True)
+    tail = torch.tensor([[junk]])
+    whole = call(name, plain, labels, teacher, torch.tensor([[True] * 3]))
+    loss = call(
+        name, padded, torch.cat([labels, tail], 1), torch.cat([teacher, tail], 1), torch.tensor([[True] * 3 + [False]])
+    )
+    (whole.sum() + loss.sum()).backward()
+    print(loss, padded.grad)
+    torch.testing.assert_close(loss, whole)
+    torch.testing.assert_close(padded.grad[:, :3], plain.grad)
+    assert padded.grad[0, 3] == 0
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "lambda_loss"])
 def test_equal_scores_favour_no_position(name: str) -> None:
     # Not so the LambdaLoss: its weights need ranks, and equal scores keep their order.

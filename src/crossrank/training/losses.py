@@ -2,8 +2,8 @@
 
 Every function returns one value a group, float32 `(G,)`: the trainer averages them over the groups of the global
 batch, so neither the size of a micro-batch nor the number of processes changes what is minimised. Groups may have
-different sizes: `mask_GN` says which places hold a candidate, and what stands elsewhere changes neither values nor
-gradients.
+different sizes: `mask_GN` says which places hold a candidate, and what stands elsewhere, infinity and NaN included,
+changes neither values nor gradients.
 
 Labels: 0 is not relevant, above 0 relevant, and a higher grade more relevant. `losses.LOSSES` says which losses have a
 meaning for several relevant candidates, for grades, or for teacher scores; `check_targets` refuses the other groups.
@@ -39,6 +39,7 @@ def softmax_cross_entropy(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor,
 
     Source: Gao, Dai and Callan, "Rethink training of BERT rerankers in multi-stage retrieval pipeline" (2021).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     relevant_GN = (labels_GN > 0) & mask_GN
     logits_GN = scores_GN / temperature
     rivals_G1 = torch.logsumexp(_keep(logits_GN, ~relevant_GN & mask_GN), dim=1, keepdim=True)
@@ -53,6 +54,7 @@ def binary_cross_entropy(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor, 
 
     Source: Nogueira and Cho, "Passage re-ranking with BERT" (2019).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     weight = torch.tensor(pos_weight, dtype=scores_GN.dtype, device=scores_GN.device)
     labels_GN = labels_GN.to(scores_GN.dtype)
     losses_GN = F.binary_cross_entropy_with_logits(scores_GN, labels_GN, pos_weight=weight, reduction="none")
@@ -64,6 +66,7 @@ def margin_ranking(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor, *, mar
 
     Source: Joachims, "Optimizing search engines using clickthrough data" (2002).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     return _mean_of_pairs(F.relu(margin - _differences(scores_GN)), _preferred(labels_GN, mask_GN))
 
 
@@ -72,6 +75,7 @@ def ranknet(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor, *, sigma: flo
 
     Source: Burges et al., "Learning to rank using gradient descent" (2005).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     return _mean_of_pairs(F.softplus(-sigma * _differences(scores_GN)), _preferred(labels_GN, mask_GN))
 
 
@@ -87,6 +91,7 @@ def lambda_loss(
 
     Source: Wang et al., "The LambdaLoss framework for ranking metric optimization" (2018), equations 16 to 19.
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     gains_GN = (torch.exp2(labels_GN.to(scores_GN.dtype)) - 1) * mask_GN
     ranks_GN = _ranks(scores_GN.detach(), mask_GN).to(scores_GN.dtype)
     ideal_G1 = (gains_GN / _discount(_ranks(labels_GN, mask_GN).to(scores_GN.dtype))).sum(dim=1, keepdim=True)
@@ -105,6 +110,7 @@ def listnet(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor) -> Tensor:
 
     Source: Cao et al., "Learning to rank: from pairwise approach to listwise approach" (2007).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     target_GN = torch.softmax(_keep(labels_GN.to(scores_GN.dtype), mask_GN), dim=1)
     return -(target_GN * _log_softmax(scores_GN, mask_GN)).sum(dim=1)
 
@@ -119,6 +125,7 @@ def listmle(scores_GN: Tensor, labels_GN: Tensor, mask_GN: Tensor) -> Tensor:
     Source: Xia et al., "Listwise approach to learning to rank" (2008); the ties as in Breslow's partial likelihood
     (1974).
     """
+    scores_GN, labels_GN = _present(mask_GN, scores_GN, labels_GN)
     lowest_G1 = labels_GN.masked_fill(~mask_GN, torch.inf).amin(dim=1, keepdim=True)
     not_above_GNN = (labels_GN[:, None, :] <= labels_GN[:, :, None]) & mask_GN[:, None, :]
     rest_GN = torch.logsumexp(scores_GN[:, None, :].masked_fill(~not_above_GNN, _ABSENT), dim=2)
@@ -133,9 +140,9 @@ def margin_mse(scores_GN: Tensor, teacher_GN: Tensor, mask_GN: Tensor, labels_GN
     Source: Hofstätter et al., "Improving efficient neural ranking models with cross-architecture knowledge
     distillation" (2020).
     """
+    scores_GN, teacher_GN = _present(mask_GN, scores_GN, teacher_GN)
     relevant_GN = labels_GN > 0
     pairs_GNN = (relevant_GN & mask_GN)[:, :, None] & (~relevant_GN & mask_GN)[:, None, :]
-    teacher_GN = teacher_GN.masked_fill(~mask_GN, 0)
     return _mean_of_pairs((_differences(scores_GN) - _differences(teacher_GN)) ** 2, pairs_GNN)
 
 
@@ -144,7 +151,8 @@ def mse(scores_GN: Tensor, teacher_GN: Tensor, mask_GN: Tensor) -> Tensor:
 
     Source: Ba and Caruana, "Do deep nets really need to be deep?" (2014).
     """
-    return _mean((scores_GN - teacher_GN.masked_fill(~mask_GN, 0)) ** 2, mask_GN)
+    scores_GN, teacher_GN = _present(mask_GN, scores_GN, teacher_GN)
+    return _mean((scores_GN - teacher_GN) ** 2, mask_GN)
 
 
 def kl_divergence(scores_GN: Tensor, teacher_GN: Tensor, mask_GN: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -155,6 +163,7 @@ def kl_divergence(scores_GN: Tensor, teacher_GN: Tensor, mask_GN: Tensor, *, tem
 
     Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (2015).
     """
+    scores_GN, teacher_GN = _present(mask_GN, scores_GN, teacher_GN)
     log_teacher_GN = _log_softmax(teacher_GN / temperature, mask_GN)
     log_student_GN = _log_softmax(scores_GN / temperature, mask_GN)
     return temperature**2 * (log_teacher_GN.exp() * (log_teacher_GN - log_student_GN)).sum(dim=1)
@@ -230,6 +239,11 @@ def check_targets(
 
 def _odd(labels_N: npt.NDArray[np.float32]) -> float:
     return float(labels_N[~np.isin(labels_N, (0, 1))][0])
+
+
+def _present(mask_GN: Tensor, *values_GN: Tensor) -> tuple[Tensor, ...]:
+    """Return values with 0 where nothing stands: infinity or NaN there would come back through a gradient of 0."""
+    return tuple(values.masked_fill(~mask_GN, 0) for values in values_GN)
 
 
 def _keep(values_GN: Tensor, kept_GN: Tensor) -> Tensor:
