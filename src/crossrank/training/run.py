@@ -35,6 +35,7 @@ from crossrank.training.checkpoints import (
 from crossrank.training.config import RECIPE_FILE, Recipe, recipe_to_yaml
 from crossrank.training.development import DevelopmentRanking, DevSet, Measure
 from crossrank.training.lora import add_adapter
+from crossrank.training.loss_data import check_loss_data
 from crossrank.training.model import Trainee, head_modules, load_tensors, load_trainee, save_trainee
 from crossrank.training.scorer import BlockScorer
 from crossrank.training.starting_weights import Restore, find_base
@@ -95,6 +96,7 @@ def train(
     checkpoints = CheckpointFolder(Path(recipe.output), keep=recipe.checkpoints.keep)
     start = _find_start(recipe, checkpoints, resume=resume)
     opened = open_groups(recipe.data, first_stage=first_stage, check_image=check_image)
+    check_loss_data(recipe.loss.name, opened.train)
     num_steps = count_steps(recipe.training, len(opened.train))
     evaluate_first = opened.dev is not None and recipe.evaluation.at_start and start is None
     arguments = training_arguments(recipe, num_steps=num_steps, evaluate_first=evaluate_first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -74,7 +74,19 @@ class TrainingGroups:
     @property
     def has_teacher_scores(self) -> bool:
         """Whether every sampled group has a teacher's scores; one that is filled up has none."""
-        return all(bool(self._scored(source.store)[source.order].all()) for source in self._sources)
+        return next(self.without_scores(), None) is None
+
+    def without_scores(self) -> Iterator[StoredGroup]:
+        """Yield the used groups without a teacher's scores for every document that is sampled."""
+        for source in self._sources:
+            lacking = ~self._scored(source.store)
+            yield from (source.store.group(int(row)) for row in np.sort(source.order) if lacking[row])
+
+    def with_grades(self, is_odd: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_]]) -> Iterator[StoredGroup]:
+        """Yield the used groups that have a grade of which `is_odd` holds; it gets the grades of many documents."""
+        for source in self._sources:
+            odd = source.store.has_grade(is_odd)
+            yield from (source.store.group(int(row)) for row in np.sort(source.order) if odd[row])
 
     @property
     def source_sizes(self) -> tuple[int, ...]:
@@ -89,8 +101,20 @@ class TrainingGroups:
     def _scored(self, store: GroupStore) -> npt.NDArray[np.bool_]:
         if self._negatives.same_document and not store.pages.is_empty:
             return np.zeros(len(store), np.bool_)
-        num_passages = np.minimum(store.num_positives(), self._num_positives) + store.num_negatives()
+        num_passages = np.minimum(store.num_positives(), self._num_positives) + self._num_usable(store)
         return store.has_scores() & (num_passages >= self.num_passages)
+
+    def _num_usable(self, store: GroupStore) -> npt.NDArray[np.int64]:
+        """Return how many negatives each group has that are no positive of the same query in another row."""
+        numbers, own = store.num_negatives(), store.query_keys()
+        everywhere = np.concatenate([source.store.query_keys() for source in self._sources])
+        keys, counts = np.unique(everywhere, return_counts=True)
+        for index in np.flatnonzero(np.isin(own, keys[counts > 1])):
+            group = store.group(int(index))
+            known = self._known_positives(group)
+            negatives = store.document_keys(group.rows[group.num_positives :])
+            numbers[index] = sum(int(key) not in known for key in negatives)
+        return numbers
 
     def sample(self, index: int, *, epoch: int) -> TrainingGroup:
         """Return the group of an index in an epoch, with `num_passages` documents, positives first.

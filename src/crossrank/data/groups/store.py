@@ -13,7 +13,7 @@ A store is a folder:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -194,6 +194,16 @@ class GroupStore:
             first = places < np.repeat(batch.column("num_positives").to_numpy(), sizes)
             found.append(self._keys[batch.column("rows").flatten().to_numpy()[first]])
         return np.concatenate(found)
+
+    def has_grade(self, is_odd: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+        """Return which groups have a grade of which a function of many grades holds."""
+        found = [np.zeros(0, np.bool_)]
+        for batch in self._groups.batches():
+            column = batch.column("grades")
+            ends = np.cumsum(column.value_lengths().to_numpy())
+            odd = np.cumsum(np.concatenate([[0], is_odd(column.flatten().to_numpy())]))
+            found.append(odd[ends] > odd[np.concatenate([[0], ends[:-1]])])
+        return np.concatenate(found)[self._kept]
 
     def has_scores(self) -> npt.NDArray[np.bool_]:
         """Return which groups have teacher scores."""
