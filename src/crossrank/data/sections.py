@@ -35,7 +35,11 @@ def unknown_key(key: str, known: Iterable[str], *, what: str = "key") -> str:
 def section_problems(error: ValidationError) -> str:
     """Return what is wrong in a configuration as one line: where each problem stands, and what it is."""
     lines = []
+    places = [problem["loc"] for problem in error.errors()]
     for problem in error.errors():
+        # An entry that is wrong is missing from its list, which is no second mistake.
+        if any(_is_inside(place, problem["loc"]) for place in places):
+            continue
         key = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "union_tag_invalid":
@@ -43,3 +47,7 @@ def section_problems(error: ValidationError) -> str:
             message = unknown_key(problem["ctx"]["tag"], known, what="name")
         lines.append(f"{key}: {message}" if key else message)
     return "; ".join(lines)
+
+
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer

@@ -39,3 +39,9 @@ def test_what_is_wrong_is_named(changes, message):
     with pytest.raises(InputError) as error:
         parse_data_config({"train": ["a.jsonl"], **changes})
     assert message in str(error.value)
+
+
+def test_a_wrong_entry_is_one_problem():
+    with pytest.raises(InputError) as error:
+        parse_data_config({"train": [{"path": "a", "wieght": 2}]})
+    assert str(error.value) == "data: train.0: unknown key 'wieght'; did you mean 'weight'?"

@@ -36,6 +36,9 @@ def test_triples_of_ids_take_their_texts_from_two_files(folder, check):
     assert without_ids((groups, problems)) == (GROUPS, [])
     with pytest.raises(InputError, match="need both 'queries' and 'collection'"):
         check({"path": f"{root}/ids.tsv", "queries": f"{root}/queries.tsv"})
+    # Not the texts "1", "10" and "11".
+    with pytest.raises(InputError, match="every field is a number: triples of ids need 'queries' and 'collection'"):
+        check(f"{root}/ids.tsv")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ class Grouper:
         self._groups, self._rows, self._keys = array("q"), array("q"), array("Q")
         self._grades, self._scores = array("d"), array("d")
 
+    def __len__(self) -> int:
+        """Return how many queries there are."""
+        return len(self._queries)
+
     def add(self, query_id: str | None, query: str, entries: tuple[Entry, ...], line: int) -> None:
         """Take documents of a query; queries are told apart by their id, or by their text where they have none.
 

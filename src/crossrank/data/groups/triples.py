@@ -24,14 +24,16 @@ def read_triples(source: SourceConfig, writer: StoreWriter) -> None:
 
     Raises:
         DataError: If a file cannot be read.
-        InputError: If only one of `queries` and `collection` is given.
+        InputError: If only one of `queries` and `collection` is given, or none of them for what are ids.
     """
     if (source.queries is None) != (source.collection is None):
         raise InputError(f"{source.path}: triples of ids need both 'queries' and 'collection'")
     name = display_name(source.path)
     lookup = _Texts(writer) if source.queries is None else _Ids(source, writer)
     grouper = Grouper(writer, name)
+    are_numbers = True
     for line, (query, positive, negative) in _fields(Path(source.path), 3, writer):
+        are_numbers = are_numbers and all(field.isdecimal() for field in (query, positive, negative))
         try:
             query_id, text = lookup.query(query)
             entries = (lookup.document(positive)._replace(grade=1.0), lookup.document(negative))
@@ -39,6 +41,8 @@ def read_triples(source: SourceConfig, writer: StoreWriter) -> None:
             writer.problems.add_row(error, name, line)
             continue
         grouper.add(query_id, text, entries, line)
+    if are_numbers and source.queries is None and len(grouper):
+        raise InputError(f"{source.path}: every field is a number: triples of ids need 'queries' and 'collection'")
     grouper.write(merge=True)
 
 
