@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.training.conftest import ndcg
 
-from crossrank.errors import CheckpointError, InputError
+from crossrank.errors import CheckpointError, InputError, WorkerError
 from crossrank.training.checkpoints import CheckpointFolder, best_step, evaluations_since_best, publish
 from crossrank.training.config import parse_recipe
 from crossrank.training.run import train
@@ -38,9 +38,22 @@ def test_old_checkpoints_go_and_the_best_stays(tmp_path: Path) -> None:
             folder.mkdir()
             (folder / "weights").write_text(str(step))
     (tmp_path / "checkpoint-notes").mkdir()  # somebody's own
-    checkpoints.drop_old(history(0.0, 0.7, 0.5, 0.5, 0.6))
+    checkpoints.drop_old(history(0.0, 0.7, 0.5, 0.5, 0.6), is_planned=lambda step: True)
     assert checkpoints.steps() == [10, 30, 40]
     assert (tmp_path / "checkpoint-notes").is_dir()
+
+
+def test_a_checkpoint_of_an_interruption_takes_no_place(tmp_path: Path) -> None:
+    """Neither of those that stay, nor for longer than it is the newest."""
+    checkpoints = CheckpointFolder(tmp_path, keep=2)
+    is_planned = lambda step: step % 10 == 0  # noqa: E731
+    for step in (10, 20, 27):
+        checkpoints.path(step).mkdir()
+    checkpoints.drop_old([], is_planned=is_planned)
+    assert checkpoints.steps() == [10, 20, 27]
+    checkpoints.path(30).mkdir()
+    checkpoints.drop_old([], is_planned=is_planned)
+    assert checkpoints.steps() == [20, 30]
 
 
 def test_an_output_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> None:
@@ -63,6 +76,22 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> N
     assert "checkpoint-2 could not be saved" in str(error.value) and "No space left on device" in str(error.value)
     assert "the last whole checkpoint is" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_what_cannot_be_written_is_one_sentence_and_other_errors_stay(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    checkpoints = CheckpointFolder(tmp_path, keep=2)
+    full = os.strerror(28)
+    for reason in (OSError(28, full), SafetensorError(full), RuntimeError(""), Exception(full)):
+        with pytest.raises(CheckpointError) as error, checkpoints.saving(tmp_path / "average"):
+            raise reason
+        print(error.value)
+        assert str(error.value).startswith(f"{tmp_path / 'average'} could not be saved (")
+        assert " MB are free there): no checkpoint was saved yet" in str(error.value)
+    for other in (WorkerError("as it was"), KeyError("as it was")):
+        with pytest.raises(type(other), match="as it was"), checkpoints.saving(tmp_path / "average"):
+            raise other
 
 
 def test_the_result_has_no_trainer_files_and_survives_its_checkpoint(tmp_path: Path) -> None:

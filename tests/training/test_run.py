@@ -102,6 +102,31 @@ def test_an_interrupted_run_resumes_with_the_same_losses(tiny_checkpoint, recipe
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_where_a_run_was_interrupted_changes_neither_log_nor_average(recipe_values, tiny_checkpoint, tmp_path) -> None:
+    """A line of the log is a mean over 5 steps, and the average one of the last 2 planned checkpoints."""
+    values = recipe_values(
+        tiny_checkpoint("bert"),
+        data={"dev": []},
+        training={"max_steps": 10},
+        logging={"every_steps": 5},
+        checkpoints={"every_steps": 5, "keep": 2, "average_last": 2},
+    )
+    train(parse_recipe(values), measure=ndcg)
+    broken = values | {"output": str(tmp_path / "broken")}
+    for step in (3, 7):
+        train(parse_recipe(broken), measure=ndcg, resume=step > 3, callbacks=[SignalAt(step, signal.SIGTERM)])
+    train(parse_recipe(broken), measure=ndcg, resume=True)
+    lines = [losses_of(v["output"]) for v in (values, broken)]
+    print("uninterrupted", lines[0], "\ninterrupted  ", lines[1])
+    assert len(lines[0]) == 2 and lines[1] == lines[0]
+    assert sorted(path.name for path in Path(broken["output"]).glob("checkpoint-*")) == [
+        "checkpoint-10",
+        "checkpoint-5",
+    ]
+    weights = [load_file(Path(v["output"], "model", "model.safetensors")) for v in (values, broken)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_micro_batches_do_not_change_what_is_learned(still_checkpoint, recipe_values, tmp_path) -> None:
     losses = []
     for local_batch_size in (8, 2):
@@ -222,6 +247,30 @@ def test_nan_stops_before_it_spoils_the_weights(tiny_checkpoint, recipe_values, 
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
+def test_weights_that_are_not_finite_are_never_saved(tiny_checkpoint, recipe_values) -> None:
+    values = recipe_values(
+        tiny_checkpoint("bert"),
+        data={"dev": []},
+        training={"learning_rate": 1e38, "schedule": "constant"},
+        checkpoints={"every_steps": 1},
+    )
+    with pytest.raises(NumericalError) as error:
+        train(parse_recipe(values), measure=ndcg)
+    print(error.value)
+    assert "a weight became NaN or infinite at step 2: the last whole checkpoint is" in str(error.value)
+    assert [path.name for path in Path(values["output"]).glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_a_dev_score_that_is_not_finite_says_where_to_go_on(tiny_checkpoint, recipe_values) -> None:
+    values = recipe_values(
+        tiny_checkpoint("bert"),
+        training={"learning_rate": 1e30, "schedule": "constant"},
+        evaluation={"every_steps": 1},
+    )
+    with pytest.raises(NumericalError, match=r"dev set dev: .* NaN or infinite after step 2: .*checkpoint-1; --resume"):
+        train(parse_recipe(values), measure=ndcg)
+
+
 def test_an_infinite_gradient_changes_no_weight(tiny_checkpoint, recipe_values, monkeypatch) -> None:
     class Spoil(torch.autograd.Function):
         @staticmethod
@@ -242,6 +291,19 @@ def test_data_that_the_loss_has_no_meaning_for(tiny_checkpoint, recipe_values, t
     values = recipe_values(tiny_checkpoint("bert"), loss={"name": "margin_mse"})
     with pytest.raises(InputError, match=r"query .* loss 'margin_mse' needs a teacher score"):
         train(parse_recipe(values), measure=ndcg)
+    assert not Path(values["output"]).exists()
+
+
+def test_two_dev_sets_of_one_name_are_two(tiny_checkpoint, recipe_values, tmp_path) -> None:
+    paths = []
+    for number, name in enumerate(("a", "a-2", "a")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        paths.append(str(write_rows(folder / f"{name}.jsonl", make_rows(3, first=600 + 3 * number))))
+    values = recipe_values(tiny_checkpoint("bert"), data={"dev": paths}, training={"max_steps": 1})
+    metrics = train(parse_recipe(values), measure=ndcg).metrics
+    print(metrics)
+    assert set(metrics) == {"dev_mean", "dev_a_nDCG@10", "dev_a-2_nDCG@10", "dev_a-3_nDCG@10"}
 
 
 def test_bad_data(tiny_checkpoint, recipe_values, tmp_path) -> None:

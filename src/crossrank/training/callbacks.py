@@ -6,6 +6,8 @@ import json
 import math
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,12 +37,18 @@ class Schedule(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Decide what follows an update."""
-        is_last = state.global_step >= state.max_steps
-        if self._evaluate_every is not None:
-            control.should_evaluate = is_last or _is_due(self._evaluate_every, state)
-        control.should_save = is_last or control.should_evaluate or _is_due(self._save_every, state)
-        control.should_log = control.should_log or is_last
+        step, last = state.global_step, state.max_steps
+        control.should_evaluate = self._is_evaluated(step, last)
+        control.should_save = self.is_planned(step, last)
+        control.should_log = control.should_log or step >= last
         return control
+
+    def is_planned(self, step: int, last: int) -> bool:
+        """Return whether a checkpoint belongs after an update, in a run of so many; an interruption's does not."""
+        return step >= last or self._is_evaluated(step, last) or _is_due(self._save_every, step, last)
+
+    def _is_evaluated(self, step: int, last: int) -> bool:
+        return self._evaluate_every is not None and (step >= last or _is_due(self._evaluate_every, step, last))
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -101,10 +109,16 @@ class Interruption(TrainerCallback):
 
 
 class JsonLinesLog(TrainerCallback):
-    """Writes every entry of the log as a line of `log.jsonl`; a resumed run drops what came after its checkpoint."""
+    """Writes every entry of the log as a line of `log.jsonl`; a resumed run drops what came after its checkpoint.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        saving: Turns what a full disk says into one sentence.
+    """
+
+    def __init__(self, path: Path, *, saving: Callable[[Path], AbstractContextManager[None]]) -> None:
         self._path = path
+        self._saving = saving
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Keep the entries up to the step that the run starts from."""
@@ -114,15 +128,15 @@ class JsonLinesLog(TrainerCallback):
         if state.global_step and self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        with self._saving(self._path):
+            self._path.write_text("".join(kept), encoding="utf-8")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Append the newest entry."""
         if state.is_world_process_zero:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._saving(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.log_history[-1]) + "\n")
 
 
-def _is_due(every: float, state: TrainerState) -> bool:
-    steps = max(1, math.ceil(every * state.max_steps)) if every < 1 else round(every)
-    return bool(state.global_step % steps == 0)
+def _is_due(every: float, step: int, last: int) -> bool:
+    return step % (max(1, math.ceil(every * last)) if every < 1 else round(every)) == 0

@@ -11,20 +11,30 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrank.errors import CheckpointError, InputError
+from crossrank.errors import CheckpointError, InputError, RerankError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # The mean of the measure over all dev sets, in the Trainer's log.
 DEV_MEAN = "dev_mean"
+# The sum of the losses since the last line of the log, which the next line is a mean over.
+PENDING_LOSS_FILE = "pending_loss.json"
 # What only resuming needs.
-_TRAINER_FILES = ("trainer_state.json", "optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "pytorch_model_fsdp*")
+_TRAINER_FILES = (
+    "trainer_state.json",
+    "optimizer*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*",
+    "pytorch_model_fsdp*",
+    PENDING_LOSS_FILE,
+)
 
 
 # What torch says when a process that it talks to is gone.
@@ -83,32 +93,53 @@ class CheckpointFolder:
         Raises:
             CheckpointError: If it cannot be written; nothing of it stays.
         """
-        from safetensors import SafetensorError
-
         target = self.path(step)
         fresh = self.output / f".{target.name}.saving"
         if accelerator.is_main_process:
             shutil.rmtree(fresh, ignore_errors=True)
         accelerator.wait_for_everyone()
         try:
-            yield fresh
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                shutil.rmtree(target, ignore_errors=True)
-                fresh.rename(target)
-            accelerator.wait_for_everyone()
-        # torch and safetensors have errors of their own for a disk that is full.
-        except (OSError, RuntimeError, SafetensorError) as error:
+            with self.saving(target):
+                yield fresh
+                accelerator.wait_for_everyone()
+                if accelerator.is_main_process:
+                    shutil.rmtree(target, ignore_errors=True)
+                    fresh.rename(target)
+                accelerator.wait_for_everyone()
+        except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
-            if is_death(error):
-                raise
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{target} could not be saved ({reason}): {self.describe_last()}") from error
+            raise
 
-    def drop_old(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Delete all checkpoints but the last ones and the best."""
-        kept = {*self.steps()[-self._keep :], best_step(history)}
-        for step in self.steps():
+    @contextmanager
+    def saving(self, target: Path) -> Iterator[None]:
+        """Turn what a disk that is full says into one sentence.
+
+        Raises:
+            CheckpointError: If the block cannot write.
+        """
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except Exception as error:
+            # For a disk that is full torch and safetensors have errors of their own, tokenizers a bare exception.
+            says_so = type(error) is Exception or isinstance(error, OSError | RuntimeError | SafetensorError)
+            if not says_so or isinstance(error, RerankError) or is_death(error):
+                raise
+            reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+            # Of a full disk torch says nothing but that a position in a file is not the one that it expected.
+            space = f"{shutil.disk_usage(self.output).free / 1e6:.1f} MB are free there"
+            raise CheckpointError(f"{target} could not be saved ({reason}; {space}): {self.describe_last()}") from error
+
+    def drop_old(self, history: Sequence[Mapping[str, Any]], *, is_planned: Callable[[int], bool]) -> None:
+        """Delete all checkpoints but the last planned ones, the best, and the newest.
+
+        One that an interruption has made goes as soon as there is a newer one: what is kept in the end, and averaged,
+        does not depend on where a run was interrupted.
+        """
+        steps = self.steps()
+        kept = {*[step for step in steps if is_planned(step)][-self._keep :], best_step(history), *steps[-1:]}
+        for step in steps:
             if step not in kept:
                 shutil.rmtree(self.path(step), ignore_errors=True)
 

@@ -116,7 +116,8 @@ def _qrels_and_run(dev_set: DevSet, scores: Sequence[Sequence[float]]) -> tuple[
     for i, (group, values) in enumerate(zip(dev_set.groups, scores, strict=True)):
         if not np.isfinite(values).all():
             raise NumericalError(f"dev set {dev_set.name}: a score for query {group.query_id!r} is NaN or infinite")
-        qrels[str(i)] = {str(j): round(label) for j, label in enumerate(group.labels)}
+        # Measures take whole grades; a label of 0.3, as from clicks, is still above 0.
+        qrels[str(i)] = {str(j): round(label) or int(label > 0) for j, label in enumerate(group.labels)}
         order = sorted(range(len(values)), key=lambda j: (-values[j], _hash(group.query_id, j)))
         run[str(i)] = {str(j): -float(place) for place, j in enumerate(order)}
     return qrels, run

@@ -6,6 +6,7 @@ import importlib.metadata
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,9 @@ class _Run:
     ) -> _Run:
         with arguments.main_process_first(desc="base model"):
             checkpoints.make()
-            base = find_base(
-                recipe.model,
-                checkpoints.output / "base",
-                groups=opened.train,
-                seed=recipe.training.seed,
-                restore=restore,
-            )
+            place = checkpoints.output / "base"
+            with checkpoints.saving(place):
+                base = find_base(recipe.model, place, groups=opened.train, seed=recipe.training.seed, restore=restore)
         set_seed(recipe.training.seed)
         trainee, model = _load(recipe, base)
         if not trainee.reads_images:
@@ -180,14 +177,16 @@ class _Run:
             save_model=saver.save,
             load_model=saver.load,
             evaluate=ranking if dev_sets else None,
-            callbacks=[schedule, JsonLinesLog(checkpoints.output / "log.jsonl"), *callbacks],
+            schedule=schedule,
+            callbacks=[JsonLinesLog(checkpoints.output / "log.jsonl", saving=checkpoints.saving), *callbacks],
             head=head_modules(trainee, model),
             head_learning_rate=section.head_learning_rate,
         )
         saver.trainer = trainer
         trainer.remove_callback(PrinterCallback)
         if arguments.should_save:
-            (checkpoints.output / RECIPE_FILE).write_text(recipe_to_yaml(recipe), encoding="utf-8")
+            with checkpoints.saving(checkpoints.output / RECIPE_FILE):
+                (checkpoints.output / RECIPE_FILE).write_text(recipe_to_yaml(recipe), encoding="utf-8")
         return cls(recipe, trainee, model, trainer, checkpoints, bool(dev_sets))
 
     def finish(self) -> TrainingReport:
@@ -198,7 +197,8 @@ class _Run:
         metrics = _metrics_of(history, step)
         average = self._average(metrics)
         if trainer.is_world_process_zero():
-            publish(self.checkpoints.path(step) if average is None else self.checkpoints.output / "average", target)
+            with self.checkpoints.saving(target):
+                publish(self.checkpoints.path(step) if average is None else self.checkpoints.output / "average", target)
         trainer.accelerator.wait_for_everyone()
         chosen = step if average is None else None
         return TrainingReport(target, trainer.state.global_step, chosen, metrics if average is None else average, None)
@@ -214,7 +214,9 @@ class _Run:
         if metrics and metrics[DEV_MEAN] <= best[DEV_MEAN]:
             return None
         if self.trainer.args.should_save:
-            _Saver(self.recipe, self.trainee, self.model, self.trainer).save(self.checkpoints.output / "average", None)
+            folder = self.checkpoints.output / "average"
+            with self.checkpoints.saving(folder):
+                _Saver(self.recipe, self.trainee, self.model, self.trainer).save(folder, None)
         return metrics
 
 
@@ -296,12 +298,13 @@ def _dev_sets(config: DataConfig, opened: OpenedGroups) -> list[DevSet]:
         return []
     dev_sets: list[DevSet] = []
     start = 0
-    for source, count in zip(config.dev, opened.dev.source_sizes, strict=True):
-        groups = [opened.dev.full(index) for index in range(start, start + count)]
+    for source, size in zip(config.dev, opened.dev.source_sizes, strict=True):
+        groups = [opened.dev.full(index) for index in range(start, start + size)]
         name = Path(source.path).name.partition(".")[0] or source.path
-        taken = [dev_set.name for dev_set in dev_sets]
-        dev_sets.append(DevSet(name if name not in taken else f"{name}-{len(taken)}", groups))
-        start += count
+        taken = {dev_set.name for dev_set in dev_sets}
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        dev_sets.append(DevSet(next(free for free in names if free not in taken), groups))
+        start += size
     return dev_sets
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from crossrank.data.new_folder import new_folder
 from crossrank.models.locating import find_folder
 from crossrank.models.weights import has_weight_files
 from crossrank.training.batches import Groups
@@ -36,7 +37,10 @@ def find_base(section: ModelSection, folder: Path, *, groups: Groups, seed: int,
     if section.vision_tower is not None:
         return str(folder if is_there else _join(section, section.vision_tower, folder, groups=groups, seed=seed))
     if section.name.startswith(TINY):
-        return str(folder if is_there else build_tiny_model(section.name, folder, groups))
+        if not is_there:
+            with new_folder(folder) as fresh:
+                build_tiny_model(section.name, fresh, groups)
+        return str(folder)
     source = find_folder(section.name, section.revision)
     if has_weight_files(source) or restore is None or not any(source.glob("**/openvino_model.xml")):
         return section.name

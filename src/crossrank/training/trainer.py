@@ -8,22 +8,26 @@ Shape letters: `G` groups of a micro-batch, `N` candidates of a group, `P` pairs
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from crossrank.errors import NumericalError
 from crossrank.training.batches import Collator, GroupDataset, GroupOrder
-from crossrank.training.checkpoints import CheckpointFolder
+from crossrank.training.callbacks import Schedule
+from crossrank.training.checkpoints import PENDING_LOSS_FILE, CheckpointFolder
 from crossrank.training.losses import LOSSES
 from crossrank.training.throughput import Throughput
 
@@ -68,7 +72,8 @@ class GroupTrainer(Trainer):
             weights are sharded.
         load_model: Reads such a folder back into the model.
         evaluate: Ranks the dev sets with a scorer; None where there are none.
-        callbacks: As of the Trainer.
+        schedule: When it is evaluated and saved.
+        callbacks: Further ones, as of the Trainer.
         head: The modules of the scoring head.
         head_learning_rate: Theirs, or None for that of the rest.
     """
@@ -91,11 +96,19 @@ class GroupTrainer(Trainer):
         save_model: SaveModel,
         load_model: LoadModel,
         evaluate: Evaluate | None,
+        schedule: Schedule,
         callbacks: list[TrainerCallback],
         head: Sequence[torch.nn.Module],
         head_learning_rate: float | None,
     ) -> None:
-        super().__init__(model=scorer, args=args, data_collator=collator, train_dataset=dataset, callbacks=callbacks)
+        super().__init__(
+            model=scorer,
+            args=args,
+            data_collator=collator,
+            train_dataset=dataset,
+            callbacks=[schedule, *callbacks],
+        )
+        self._schedule = schedule
         self._order = order
         self._loss = loss
         self._num_groups = num_groups
@@ -140,10 +153,8 @@ class GroupTrainer(Trainer):
         loss = self._loss(scores_P, inputs)
         if not torch.isfinite(loss):
             where = ", ".join(inputs["query_ids"][:3])
-            raise NumericalError(
-                f"the loss became {float(loss.detach())} at step {self.state.global_step + 1} (queries {where}, ...): "
-                f"{self._checkpoints.describe_last()}; lower the learning rate, or train with precision fp32"
-            )
+            what = f"the loss became {float(loss.detach())} at step {self.state.global_step + 1} (queries {where}, ...)"
+            raise self._numerical_error(what)
         self._throughput.count(inputs)
         return (loss, {"scores": scores_P}) if return_outputs else loss
 
@@ -151,19 +162,24 @@ class GroupTrainer(Trainer):
         """Refuse an update from a gradient that is NaN or infinite; float16 has a scaler that leaves it out."""
         norm = super()._clip_grad_norm(model)
         if not self.args.fp16 and not math.isfinite(float(norm)):
-            raise NumericalError(
-                f"the gradient became {float(norm)} at step {self.state.global_step + 1}, and no weight was changed: "
-                f"{self._checkpoints.describe_last()}; lower the learning rate, or train with precision fp32"
-            )
+            what = f"the gradient became {float(norm)} at step {self.state.global_step + 1}, and no weight was changed"
+            raise self._numerical_error(what)
         return norm
+
+    def _numerical_error(self, what: str) -> NumericalError:
+        advice = "lower the learning rate, or train with precision fp32"
+        return NumericalError(f"{what}: {self._checkpoints.describe_last()}; {advice}")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Rank the dev sets and return the measure on each, and its mean."""
         assert self._evaluate_dev is not None, "evaluation without dev sets"
         self._throughput.pause()
-        metrics = self._evaluate_dev(self)
+        try:
+            metrics = self._evaluate_dev(self)
+        except NumericalError as error:
+            raise self._numerical_error(f"{error} after step {self.state.global_step}") from None
         self._throughput.go_on()
-        self.log(metrics)
+        self.log(dict(metrics))  # which puts more into it
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -188,20 +204,45 @@ class GroupTrainer(Trainer):
             self._save_model(Path(output_dir), gathered)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint beside the others; it is complete when it appears under its name."""
+        """Write a checkpoint beside the others; it is complete when it appears under its name.
+
+        Raises:
+            NumericalError: If a weight is NaN or infinite: nobody can go on from there.
+            CheckpointError: If it cannot be written; nothing of it stays.
+        """
+        if not all(bool(_local_part(weight).isfinite().all()) for weight in self.model.parameters()):
+            raise self._numerical_error(f"a weight became NaN or infinite at step {self.state.global_step}")
         with self._checkpoints.appearing(self.state.global_step, self.accelerator) as folder:
             self.save_model(str(folder), _internal_call=True)
             self.accelerator.wait_for_everyone()
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
             self._save_rng_state(str(folder))
+            losses = self.accelerator.gather(self._tr_loss.reshape(1))
             if self.args.should_save:
+                pending = {"loss": losses.mean().item(), "since": self._globalstep_last_logged}
+                (folder / PENDING_LOSS_FILE).write_text(json.dumps(pending) + "\n", encoding="utf-8")
                 self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if self.args.should_save:
-            self._checkpoints.drop_old(self.state.log_history)
+            is_planned = partial(self._schedule.is_planned, last=self.state.max_steps)
+            self._checkpoints.drop_old(self.state.log_history, is_planned=is_planned)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Bring back the random state, and the losses that have not been logged yet."""
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and (file := Path(checkpoint, PENDING_LOSS_FILE)).is_file():
+            pending = json.loads(file.read_text(encoding="utf-8"))
+            self._tr_loss += pending["loss"]
+            self._total_loss_scalar -= pending["loss"]  # the mean over this session leaves it out
+            self._globalstep_last_logged = pending["since"]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             self._load_model(Path(resume_from_checkpoint))
+
+
+def _local_part(weight: Tensor) -> Tensor:
+    """Return what this process holds of a weight: its shard, or the whole."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
