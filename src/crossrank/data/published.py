@@ -149,7 +149,7 @@ def open_published(
         contents = reader(published.source, config=published.config, split=split, revision=published.revision)
         if on_progress:
             contents = replace(contents, documents=_counted(contents.documents, on_progress))
-        write_beir(contents, folder, split=contents.split or split)
+        write_beir(contents, folder, split=contents.split or split, source=published.source)
     (judged,) = folder.glob("qrels/*.tsv")
     with open_beir(folder, split=judged.stem, name=published.title) as data:
         data = replace(

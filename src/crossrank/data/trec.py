@@ -91,7 +91,9 @@ def format_run(query_id: str, candidates: Iterable[Candidate], *, tag: str = "cr
     ordered = sorted(candidates, key=lambda candidate: -candidate.score)
     for field in (query_id, tag, *(candidate.document_id for candidate in ordered)):
         if field.split() != [field]:
-            raise InputError(f"{field!r} cannot stand in a TREC run: give an id that is not empty and has no white space")
+            raise InputError(
+                f"{field!r} cannot stand in a TREC run: give an id that is not empty and has no white space"
+            )
     lines = []
     for rank, (document_id, score) in enumerate(ordered, start=1):
         if not math.isfinite(score):

@@ -86,6 +86,9 @@ def test_negative_grades_of_published_sets_are_not_relevant(reranking, write_tab
         ("de-qrels", [{"query-id": None, "corpus-id": "d1"}], "row 1: no id under 'query-id'"),
         ("de-queries", [{"id": "q1", "words": "x"}], r"row 1: no text under 'text' or 'query' \(columns: id, words\)"),
         ("de-top_ranked", [{"query-id": "q1", "corpus-ids": "d1"}], "row 1: no list under 'corpus-ids'"),
+        ("de-qrels", [{"query-id": "q9", "corpus-id": "d1", "score": 1}], "row 1: query 'q9' is not among the queries"),
+        ("de-queries", [QUERIES[0], {"id": "q1", "text": "x"}], "row 2: the id 'q1' stands for another query above"),
+        ("de-corpus", [{"id": "d1", "title": 7, "text": "x"}], "row 1: the title is no text"),
         ("de-corpus", [{"id": "d1", "body": "x"}], "row 1: neither a text nor an image"),
     ],
 )

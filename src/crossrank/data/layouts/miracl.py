@@ -44,7 +44,8 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
     files = sorted((corpus / passages).glob("*.jsonl.gz"))
     if not files:
         raise DataError("no passages (docs-*.jsonl.gz)", path=corpus / passages)
-    return Contents(_topics(folder / topics), read_qrels(folder / judged), _passages(files))
+    queries = _topics(folder / topics)
+    return Contents(queries, read_qrels(folder / judged, queries=queries), _passages(files))
 
 
 def _topics(file: Path) -> dict[str, str]:

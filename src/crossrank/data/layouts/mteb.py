@@ -34,8 +34,10 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
         hint = "" if config else "; where there is one a language, name it, as in mteb:SOURCE:de"
         raise DataError(f"no table {' or '.join(map(repr, qrels_tables))} with judgements{hint}", path=source)
     queries, languages = read_queries(tables.rows(f"{prefix}queries", split))
-    qrels = read_qrels(tables.rows(qrels_table, split))
-    if config in PAGE_LANGUAGES:  # ViDoRe V3 judges the queries of all languages in the table of each
+    # ViDoRe V3 judges the queries of all languages in the table of each.
+    is_shared = config in PAGE_LANGUAGES
+    qrels = read_qrels(tables.rows(qrels_table, split), queries=None if is_shared else queries)
+    if is_shared:
         qrels = {query_id: grades for query_id, grades in qrels.items() if query_id in queries}
     candidates = f"{prefix}top_ranked"
     return Contents(

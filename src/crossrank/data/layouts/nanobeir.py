@@ -42,7 +42,7 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
         rows = list(tables.rows("relevance", name))
         qrels, ranked = _relevant(rows), read_candidates(rows, columns=("bm25-ranked-ids",))
     else:
-        qrels = read_qrels(tables.rows("qrels", name))
+        qrels = read_qrels(tables.rows("qrels", name), queries=queries)
         ranked = read_candidates(tables.rows("bm25", name)) if tables.splits("bm25") else {}
     return Contents(
         queries,

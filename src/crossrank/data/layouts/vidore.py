@@ -39,7 +39,7 @@ def read(source: str | Path, *, config: str | None, split: str, revision: str | 
     queries, languages = read_queries(tables.rows("queries", split))
     return Contents(
         queries,
-        read_qrels(tables.rows("qrels", split)),
+        read_qrels(tables.rows("qrels", split), queries=queries),
         read_corpus(tables.rows("corpus", split)),
         languages=languages,
     )
