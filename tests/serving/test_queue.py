@@ -122,6 +122,18 @@ def test_what_cannot_be_done_before_the_deadline_is_refused_at_once():
     queue.admit(100, deadline=clock.now + 10)
 
 
+def test_a_request_has_to_wait_for_all_of_the_step_that_it_is_in():
+    clock = Clock()
+    queue = TokenQueue(1_000_000, clock=clock)
+    queue.observe(1000, 1.0)
+    put_in(queue, 1000)
+    queue.take(1000)
+    queue.admit(1000, deadline=clock.now + 3.6)  # 2400 tokens in two thirds of the time
+    with pytest.raises(Problem):
+        queue.admit(300, deadline=clock.now + 3.6)  # it would be in the third step, which others fill up
+    queue.admit(300, deadline=clock.now + 4.6)
+
+
 def test_the_speed_follows_the_last_seconds():
     queue = TokenQueue(100)
     assert queue.tokens_per_s == float("inf")

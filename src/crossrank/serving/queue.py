@@ -132,6 +132,7 @@ class TokenQueue:
         self._closed = False
         self._speed_tokens = self._speed_s = 0.0
         self._working_since = clock()
+        self._step_tokens = 0
 
     @property
     def num_tokens(self) -> int:
@@ -196,6 +197,7 @@ class TokenQueue:
             The next step; nothing once the queue is closed and empty.
         """
         with self._changed:
+            self._step_tokens = budget_tokens
             while True:
                 self._drop_late()
                 if self._ready:
@@ -248,7 +250,10 @@ class TokenQueue:
             self._changed.notify_all()
 
     def _refusal(self, cost: int, deadline: float, *, part: float = 1.0) -> Problem | None:
-        limit = min(self.max_tokens, self.tokens_per_s * max(0.0, deadline - self._clock()) * _PROMISE) * part
+        in_time = self.tokens_per_s * max(0.0, deadline - self._clock()) * _PROMISE
+        if 0 < self._step_tokens < in_time < math.inf:
+            in_time -= in_time % self._step_tokens  # a request is done when its whole step is
+        limit = min(self.max_tokens, in_time) * part
         surplus = self._num_tokens + cost - limit
         if surplus <= 0 or not self._num_tokens:
             return None
