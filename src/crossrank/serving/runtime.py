@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 
 import numpy as np
@@ -90,23 +91,32 @@ class ModelRuntime:
         self._metrics.queue(self.name, self.queue)
         self._computing.start()
 
-    async def answer(self, request: RerankRequest, *, deadline: float) -> RerankResult:
-        """Return the result of a request.
+    @contextmanager
+    def place(self, request: RerankRequest, *, deadline: float) -> Iterator[Ticket]:
+        """Hold a place in the queue for a request, whose images need not be decoded yet.
 
         Args:
-            request: With images, if any, already decoded.
+            request: Of which the lengths of its texts count.
             deadline: On the clock of `time.monotonic`.
 
         Raises:
-            Problem: If there is no room, no time, the model cannot use the request, or the backend fails.
+            Problem: If there is no room or no time, or the backend has failed.
         """
         if self.state is not State.READY:
             raise Problem(Kind.UNAVAILABLE, f"model {self.name} is {self.state.value}", retry_after_s=5)
         ticket = self.queue.admit(self._estimate(request), deadline=deadline, priority=request.priority)
         try:
-            await self._wait_for(ticket, request)
+            yield ticket
         finally:
             self.queue.withdraw(ticket)
+
+    async def answer(self, request: RerankRequest, ticket: Ticket) -> RerankResult:
+        """Return the result of a request, with its images, if any, decoded, that has a place in the queue.
+
+        Raises:
+            Problem: If its time is over, the model cannot use the request, or the backend fails.
+        """
+        await self._wait_for(ticket, request)
         if ticket.error is not None:
             raise ticket.error
         return self._result(request, ticket)

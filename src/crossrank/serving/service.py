@@ -23,8 +23,9 @@ from crossrank.serving.metrics import Metrics
 from crossrank.serving.models import Models
 from crossrank.serving.options import ServeOptions
 from crossrank.serving.problems import Kind, Problem
+from crossrank.serving.queue import Ticket
 from crossrank.serving.request_log import RequestRecord
-from crossrank.serving.runtime import State
+from crossrank.serving.runtime import ModelRuntime, State
 from crossrank.serving.security import CallerLimits, Hosts, Keys
 from crossrank.serving.tracing import Tracer
 
@@ -136,7 +137,11 @@ class Service:
                     dialect = choose(dialect, path, request.headers, body)
                     record.dialect = dialect.name
                     record.request = wanted = self._parse(dialect, body, request.headers)
-                    record.result = result = await unless_abandoned(request, self._answer(wanted, deadline))
+                    runtime = self.models.get(wanted.model)
+                    # Without a pause since the look at the queue: others would be read for the same room.
+                    with runtime.place(wanted, deadline=deadline) as ticket:
+                        answer = self._answer(runtime, wanted, ticket)
+                        record.result = result = await unless_abandoned(request, answer)
                 return dialect.reply(wanted, result)
         except TimeoutError:
             return self._refuse(dialect, Problem(Kind.TIMEOUT, "the request's time is over"), record)
@@ -163,10 +168,8 @@ class Service:
         asked = headers.get(_VERBOSE_HEADER, "").lower() in ("1", "true", "yes")
         return replace(wanted, verbose=wanted.verbose or asked)
 
-    async def _answer(self, wanted: RerankRequest, deadline: float) -> RerankResult:
-        runtime = self.models.get(wanted.model)
-        resolved = await resolve_images(wanted, self.options.images, self._fetcher)
-        return await runtime.answer(resolved, deadline=deadline)
+    async def _answer(self, runtime: ModelRuntime, wanted: RerankRequest, ticket: Ticket) -> RerankResult:
+        return await runtime.answer(await resolve_images(wanted, self.options.images, self._fetcher), ticket)
 
     def _check_load(self, seconds: float) -> None:
         """Refuse a request that nothing has time for; its body has not been read, and does not need to be."""
