@@ -11,7 +11,17 @@ import time
 
 import pytest
 
-from chat_server import ScriptedChatServer, answer, failure, prompt_of, rate_limited, refusal, server_error, slow
+from chat_server import (
+    Reply,
+    ScriptedChatServer,
+    answer,
+    failure,
+    prompt_of,
+    rate_limited,
+    refusal,
+    server_error,
+    slow,
+)
 from crossrank.data.qrels import read_qrels
 
 KEY = "sk-secret-0123456789"
@@ -110,6 +120,19 @@ def test_a_server_that_misbehaves_is_repaired_and_what_stays_unreadable_is_left_
     assert report["pairs"] == 4 and len(report["failures"]) == 1
     assert report["repairs"] == {"prose": 1, "refusal": 2} and report["usage"]["retries"] == 2
     assert "1 pair(s) left out, the first because of document" in result.stderr
+
+
+def test_a_pair_that_the_server_will_not_take_is_left_out(crossrank, server, data):
+    """Were it an error, the same command could never go on behind it."""
+    server.script += [failure(400, "prompt flagged", code="unsafe"), Reply(body='{"error": {"code": 502}}')]
+    server.otherwise = grade
+    result = label(crossrank, data, *LLM, "--concurrency", 1, "--json")
+    print(result.output)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["pairs"] == 3 and ["prompt flagged" in failure for failure in report["failures"]] == [True, False]
+    assert "the server's answer is no chat completion" in report["failures"][1]
+    assert "2 pair(s) left out, the first because of document" in result.stderr
 
 
 def test_nothing_but_refusals_is_an_error(crossrank, server, data):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,9 +180,16 @@ def _ask_model(chat: ChatOptions, pairs: list[_Pair], *, dry_run: bool) -> tuple
 
 def _graded(grader: Grader, pairs: list[_Pair], meter: Any, spread: Any) -> Iterator[GradedPair]:
     from crossrank.data.grade_files import GradedPair
+    from crossrank.llm.asking import Forgiveness
+
+    forgiveness = Forgiveness(meter)
+
+    def grade(pair: _Pair) -> Any:
+        ask = partial(grader.grade, pair.query, pair.document, meter)
+        return forgiveness.attempt(ask, None, subject=f"document {pair.document.id!r}")
 
     with progress("pairs", total=len(pairs)) as advance:
-        answers = spread(lambda pair: grader.grade(pair.query, pair.document, meter), pairs)
+        answers = spread(grade, pairs)
         for pair, answer in zip(pairs, answers, strict=True):
             advance()
             if answer is not None:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,13 +127,18 @@ def _collect(
     documents: list[Document], writer: QueryWriter, meter: Meter, spread: Any, advance: Callable[..., None]
 ) -> tuple[dict[str, str], dict[str, str], int]:
     """Return texts and source documents by the ids of the queries, and how many repeated one of another document."""
+    from crossrank.llm.asking import Forgiveness
+
     queries: dict[str, str] = {}
     sources: dict[str, str] = {}
     seen: set[str] = set()
     repeated = 0
-    for document, texts in zip(
-        documents, spread(lambda document: writer.write(document, meter), documents), strict=True
-    ):
+    forgiveness = Forgiveness(meter)
+
+    def write(document: Document) -> list[str]:
+        return forgiveness.attempt(partial(writer.write, document, meter), [], subject=f"document {document.id!r}")
+
+    for document, texts in zip(documents, spread(write, documents), strict=True):
         advance()
         fresh = [text for text in texts if text.casefold() not in seen]
         repeated += len(texts) - len(fresh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,8 +19,46 @@ Value = TypeVar("Value")
 
 # Below this a passage says nothing any more.
 _FEWEST_TOKENS = 16
+# What a server says of one request, and how many items in a row may meet it before it is the server that is meant.
+_OF_ONE_REQUEST = ("request", "answer", "overflow")
+_MOST_REFUSED_IN_A_ROW = 3
 # Decides only how an answer that cannot be read is called in the result; refusals in other languages are "unreadable".
 _REFUSAL = re.compile(r"\b(sorry|as an ai|unable to|not able to|cannot|can['’]t|won['’]t|decline)\b", re.IGNORECASE)
+
+
+class Forgiveness:
+    """Leaves out what a server will not answer, as a prompt that it takes for unsafe, but not one item after another.
+
+    For long work on many items, in many threads: one of them must not end it each time that it is begun again.
+
+    Args:
+        meter: Takes the reasons.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+
+    def attempt(self, ask: Callable[[], Value], otherwise: Value, *, subject: str) -> Value:
+        """Return the answer, or `otherwise` where the server refuses this request alone.
+
+        Raises:
+            ChatError: If it cannot be asked at all (key, network, rate limit, time), or has refused several in a row.
+        """
+        try:
+            found = ask()
+        except ChatError as error:
+            with self._lock:
+                self._in_a_row += 1
+                is_last = self._in_a_row >= _MOST_REFUSED_IN_A_ROW
+            if error.kind not in _OF_ONE_REQUEST or is_last:
+                raise
+            self._meter.fail(f"{subject}: {error}")
+            return otherwise
+        with self._lock:
+            self._in_a_row = 0
+        return found
 
 
 @dataclass(frozen=True)
