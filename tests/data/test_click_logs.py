@@ -81,6 +81,12 @@ def test_a_parquet_struct_without_a_position_counts_from_the_top(tmp_path):
         ({"query": "mars", "documents": ["a"], "clicks": ["b"]}, "'b' was clicked, but is not among"),
         ({"query": "mars", "documents": "a"}, "'documents' must be a list, not a string"),
         ({"query": "mars", "documents": [{"id": "a", "position": 0}]}, "'position' must be a whole number from 1"),
+        # A time in the wrong column, which would take a place in memory for each position above it.
+        (
+            {"query": "mars", "documents": [{"id": "a", "position": 1764453600}]},
+            "'position' must be a whole .* to 10000",
+        ),
+        ({"query": "mars", "documents": [{"id": "a", "position": 10**30}]}, "'position' must be a whole number from 1"),
         ({"query": "mars", "documents": ["a"], "clicks": [{"id": "a", "dwell_s": -1}]}, "'dwell_s' must be"),
     ],
 )

@@ -10,8 +10,8 @@ Two layouts, told apart by the first row. One row a page (JSONL or Parquet):
     session,query,document,position,clicked,dwell_s
     s1,red planet,d3,1,0,
 
-Positions count from 1. `session`, `query_id` and `dwell_s` may be left out; without sessions the rows of one page are
-those between two of position 1. Where a session asks the same query again at once, its second position 1 begins a page.
+Positions count from 1, up to 10000. `session`, `query_id` and `dwell_s` may be left out; without sessions the rows of
+one page are those between two of position 1. Where a session asks the same query again at once, its second position 1 begins a page.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from crossrank.data.records import csv_records, json_kind, parquet_records, read
 from crossrank.data.text import SkippedLines, display_name, read_lines, skip_or_raise
 from crossrank.errors import DataError, InputError
 
+# Nobody looks further; what is higher is another number that got into the column, and every position takes memory.
+MAX_POSITION = 10_000
 _DOCUMENT_KEYS = ("document", "document_id", "id", "_id")
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
 
@@ -227,8 +229,8 @@ def _document_id(value: Any) -> str:
 
 def _position(value: Any) -> int:
     number = _number(value)
-    if number is None or number < 1 or number != int(number):
-        raise InputError(f"'position' must be a whole number from 1, not {value!r}")
+    if number is None or not 1 <= number <= MAX_POSITION or number != int(number):
+        raise InputError(f"'position' must be a whole number from 1 to {MAX_POSITION}, not {value!r}")
     return int(number)
 
 
