@@ -11,7 +11,8 @@ Two layouts, told apart by the first row. One row a page (JSONL or Parquet):
     s1,red planet,d3,1,0,
 
 Positions count from 1, up to 10000. `session`, `query_id` and `dwell_s` may be left out; without sessions the rows of
-one page are those between two of position 1. Where a session asks the same query again at once, its second position 1 begins a page.
+one page are those between two of position 1. Where a session asks the same query again at once, its second position 1
+begins a page.
 """
 
 from __future__ import annotations
