@@ -74,6 +74,24 @@ def test_a_chat_template_that_trims_texts_is_followed(template, tiny_language_mo
     np.testing.assert_allclose(reranker.score(pairs, instruction=" find planets\n"), asked, atol=1e-5, rtol=1e-5)
 
 
+def test_a_chat_template_that_refuses_system_messages_trims_all_the_same(tiny_language_model, tmp_path):
+    """As Gemma's."""
+    from sentence_transformers import CrossEncoder
+
+    folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "refuses")
+    (folder / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    refusal = "{% if s %}{{ raise_exception('no system role') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(
+        LISTS + refusal + "{{ q | first | trim }}<|im_end|>{{ d | first | trim }}<|im_end|>"
+    )
+    model = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    reranker = Reranker.load(folder, device="cpu", dtype="float32")
+    pairs = [(" red planet?\n", "\nMars is red.\n"), (QUERY, "Mars")]
+    expected = model.predict(pairs, activation_fn=torch.nn.Identity())
+    np.testing.assert_allclose(reranker.score(pairs), expected, atol=1e-5, rtol=1e-5)
+    assert not reranker.takes_instruction
+
+
 def test_a_chat_template_that_rewrites_texts_is_an_error(tiny_language_model, tmp_path):
     folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "rewrites")
     (folder / "chat_template.jinja").write_text(LISTS + "{{ q | first }}: {{ d | first | replace('\\n', ' ') }}")

@@ -59,10 +59,12 @@ def read_chat_template(folder: Path, *, default_instruction: str | None) -> Sequ
     }
     for is_structured in (False, True):
         render = partial(_render, tokenizer, template_options, is_structured=is_structured)
-        without = render({slot: mark for slot, mark in _MARKS.items() if slot != "instruction"})
-        if all(without.count(_MARKS[side]) == 1 for side in ("query", "document")):
-            asked = render(_MARKS)
-            stripped = _stripped(asked, render({slot: f" \n{mark}\t " for slot, mark in _MARKS.items()}), folder)
+        sides: dict[Slot, str] = {slot: mark for slot, mark in _MARKS.items() if slot != "instruction"}
+        without = render(sides)
+        if all(without.count(mark) == 1 for mark in sides.values()):
+            asked = render(_MARKS)  # nothing where a template refuses system messages
+            spaced = render({slot: f" \n{mark}\t " for slot, mark in (_MARKS if asked else sides).items()})
+            stripped = _stripped(asked or without, spaced, folder)
             return _to_template(without, asked, default_instruction, stripped)
     raise UnsupportedModel(
         f"{folder}: the chat template does not show the messages of the roles 'query' and 'document' once each: it is "
