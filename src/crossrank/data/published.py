@@ -25,7 +25,7 @@ from crossrank.errors import DataError, InputError
 from crossrank.types import Document
 
 # Raised when what is written changes, so that folders of older versions are not opened.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _Reader(Protocol):
