@@ -47,7 +47,7 @@ def test_the_folder_is_read_as_training_data(tmp_path):
     documents = [store.document(int(row)) for row in group.rows]
     assert (len(store), group.query_id) == (1, "q1"), "q2 has no positive"
     assert [(document.title, document.text) for document in documents] == [("Planets", "Mars"), (None, "Venus")]
-    assert list(group.grades) == [3, 0]
+    assert list(group.grades) == [1, 0]
 
 
 def test_an_id_that_no_qrels_can_hold_leaves_nothing_behind(tmp_path):

@@ -221,13 +221,13 @@ def check_targets(
         raise InputError(f"{where}: a label is negative or not a number; 0 is not relevant, above 0 relevant")
     if loss.labels == "binary" and not np.isin(labels_N, (0, 1)).all():
         raise InputError(
-            f"{where}: loss {name!r} knows relevant (1) and not relevant (0), but a label is {_odd(labels_N):g}; use "
-            "lambda_loss, ranknet, listnet or listmle for grades"
+            f"{where}: loss {name!r} knows relevant (1) and not relevant (0), but a label is {_odd(labels_N):g}; give "
+            "the source positive_from, which makes grades 1 and 0, or use lambda_loss, ranknet, listnet or listmle"
         )
     if loss.labels == "shares" and (labels_N > 1).any():
         raise InputError(
             f"{where}: loss {name!r} needs labels from 0 to 1, but one is {labels_N.max():g}; divide the grades by the "
-            "highest, or use lambda_loss, ranknet, listnet or listmle"
+            "highest, give the source positive_from, or use lambda_loss, ranknet, listnet or listmle"
         )
     if loss.contrast and labels_N.min() == labels_N.max():
         kind = "relevant" if labels_N.min() > 0 else "not relevant"

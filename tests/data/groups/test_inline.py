@@ -70,8 +70,8 @@ def test_graded_labels_put_the_best_first(folder, check):
     rows = [{"query": "a", "documents": ["none", "some", "all"], "labels": [0, 1, 3]}]
     path = str(folder(**{"a.jsonl": rows}) / "a.jsonl")
     assert check(path)[0][0][2] == [("all", 3), ("some", 1), ("none", 0)]
-    # A grade below `positive_from` is no positive, and then counts as 0.
-    assert check({"path": path, "positive_from": 2})[0][0][2] == [("all", 3), ("none", 0), ("some", 0)]
+    # Grades are 1 from `positive_from` on and 0 below, so that losses for two labels take them.
+    assert check({"path": path, "positive_from": 2})[0][0][2] == [("all", 1), ("none", 0), ("some", 0)]
 
 
 @pytest.mark.parametrize(

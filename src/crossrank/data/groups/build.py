@@ -28,7 +28,7 @@ from crossrank.data.groups.store_writer import OnProgress, StoreWriter
 from crossrank.errors import DataError
 
 # Counts up whenever the files of a store, or what is read into them, change.
-_STORE_VERSION = 2
+_STORE_VERSION = 3
 _ABANDONED_AFTER_S = 24 * 3600
 
 

@@ -58,7 +58,8 @@ class SourceConfig(Section):
         depth: So many candidates of `run` a query, best first.
         queries: For `qid pid pid` triples, the TSV of the queries.
         collection: For `qid pid pid` triples, the TSV of the passages.
-        positive_from: The least grade of a positive, in graded data; a lower grade counts as 0. Above 0 where None.
+        positive_from: The least grade of a positive, in graded data: it and what is above count as 1, the rest as 0.
+            Where None, grades stay as they are, and all above 0 are positives.
         modality: What is read of a document that has a text and an image: `"text"`, `"image"` or `"image+text"`; both
             where None. A source may be listed once for each.
         document_field: Which field of a page says which document it belongs to; `doc_id`, `doc-id`, `document_id`,

@@ -78,7 +78,7 @@ class StoreWriter:
 
     Args:
         folder: An empty folder.
-        positive_from: The least grade of a positive; above 0 where None.
+        positive_from: The least grade that counts, as 1, where the others count as 0; None keeps all grades.
         modality: What is kept of a document that has a text and an image; both where None.
         document_field: Which field says which document a page belongs to; the usual ones where None.
         check_image: Decodes an image once; without it only its file must be there.
@@ -194,7 +194,7 @@ class StoreWriter:
         if not group.query.strip() or any(entry.key == EMPTY_KEY for entry in group.entries):
             report(Kind.empty_text, "a document is empty" if group.query.strip() else "the query is empty")
             return None
-        entries = [entry if self._is_positive(entry) else entry._replace(grade=0.0) for entry in group.entries]
+        entries = [entry._replace(grade=self._label(entry.grade)) for entry in group.entries]
         positives = _distinct(sorted((e for e in entries if e.grade > 0), key=lambda entry: -entry.grade))
         if not positives:
             report(Kind.no_positive, "no document is relevant: the query is left out")
@@ -214,8 +214,8 @@ class StoreWriter:
             return key
         return hash_bytes(key.to_bytes(8, "little") + self.images.content_key(document.image).to_bytes(8, "little"))
 
-    def _is_positive(self, entry: Entry) -> bool:
-        return entry.grade > 0 and (self._positive_from is None or entry.grade >= self._positive_from)
+    def _label(self, grade: float) -> float:
+        return max(grade, 0.0) if self._positive_from is None else float(grade >= self._positive_from)
 
 
 def _distinct(entries: Iterable[Entry]) -> dict[int, Entry]:
