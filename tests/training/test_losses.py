@@ -212,7 +212,7 @@ def test_lambda_loss_and_listnet_of_sentence_transformers(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "labels", "teacher", "words"),
     [
-        ("softmax_cross_entropy", [2, 0], None, "a label is 2; use lambda_loss"),
+        ("softmax_cross_entropy", [2, 0], None, "a label is 2; give the source positive_from"),
         ("softmax_cross_entropy", [1, 1], None, "every candidate is relevant"),
         ("lambda_loss", [0, 0], None, "every candidate is not relevant"),
         ("binary_cross_entropy", [3, 0], None, "labels from 0 to 1, but one is 3"),
