@@ -41,5 +41,5 @@ def test_a_missing_matrix_is_an_error(tiny_language_model, tmp_path):
 
 
 def test_the_folder_alone_does_not_say_what_it_is(tiny_language_model):
-    with pytest.raises(UnsupportedModel, match="without a model_type.*give family=.*one of jina_reranker_v2"):
+    with pytest.raises(UnsupportedModel, match=r"without a model_type.*give family=.*one of jina_reranker_v2"):
         Reranker.load(tiny_language_model("jina"))
