@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.groups.beir_groups import FirstStage
-from crossrank.data.groups.checks import check_documents, check_leakage, check_num_groups, check_num_negatives
+from crossrank.data.groups.checks import (
+    check_documents,
+    check_leakage,
+    check_num_groups,
+    check_num_negatives,
+    find_too_few,
+)
 from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
 from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
@@ -124,7 +130,7 @@ def open_groups(
     if config.on_bad_row == "error":
         checked.problems.raise_errors()
     train = [
-        _mix(config, source, store, np.flatnonzero(~leaks), weight=source.weight)
+        _mix(config, source, store, np.flatnonzero(~leaks & ~find_too_few(store, config)), weight=source.weight)
         for source, store, leaks in zip(config.train, checked.train, checked.leaked, strict=True)
     ]
     # A dev set is gone through once, whatever the weights.

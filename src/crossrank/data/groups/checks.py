@@ -54,9 +54,7 @@ def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problem
 
     Pages of the same document count as negatives, and have no scores.
     """
-    wanted = config.num_passages - np.minimum(store.num_positives(), config.num_positives)
-    if config.negatives.same_document and not store.pages.is_empty:
-        wanted -= np.minimum(_num_same_document(store), config.negatives.same_document)
+    wanted = _num_wanted(store, config)
     few = store.num_negatives() < wanted
     kind = Kind.too_few_negatives
     if config.negatives.when_too_few == "fill":
@@ -65,6 +63,21 @@ def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problem
         group = store.group(int(index))
         found = len(group.rows) - group.num_positives
         problems.add(kind, f"{found} negatives, {wanted[index]} are wanted", group.path, group.line)
+
+
+def find_too_few(store: GroupStore, config: DataConfig) -> npt.NDArray[np.bool_]:
+    """Return which groups cannot be sampled for want of negatives: none where they are filled up."""
+    if config.negatives.when_too_few == "fill":
+        return np.zeros(len(store), np.bool_)
+    few: npt.NDArray[np.bool_] = store.num_negatives() < _num_wanted(store, config)
+    return few
+
+
+def _num_wanted(store: GroupStore, config: DataConfig) -> npt.NDArray[np.int64]:
+    wanted = config.num_passages - np.minimum(store.num_positives(), config.num_positives)
+    if config.negatives.same_document and not store.pages.is_empty:
+        wanted -= np.minimum(_num_same_document(store), config.negatives.same_document)
+    return wanted
 
 
 def _num_same_document(store: GroupStore) -> npt.NDArray[np.int64]:
