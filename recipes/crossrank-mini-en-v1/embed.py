@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 
 from collections_en import ENGLISH_SETS, LEFT_OUT, load_collection
+from crossrank.inference.openvino_core import CORE
 
 # Of the left-out sets everything that the bi-encoder reads (its max_seq_length), since it is their baseline; of the
 # training sets half of it, the length it was trained with, in half the time.
@@ -49,7 +50,7 @@ class BiEncoder:
         ids = torch.ones(2, 8, dtype=torch.long)
         model = ov.convert_model(MeanPooled(), example_input={"input_ids": ids, "attention_mask": ids})
         options = {"NUM_STREAMS": num_threads, "INFERENCE_NUM_THREADS": num_threads}
-        self.compiled = ov.Core().compile_model(model, "CPU", options)
+        self.compiled = CORE.compile_model(model, "CPU", options)
         self.queue = ov.AsyncInferQueue(self.compiled, num_threads)
         self.tokenizer = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
         self.tokenizer.no_padding()

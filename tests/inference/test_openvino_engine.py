@@ -10,6 +10,7 @@ import pytest
 
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
+from crossrank.inference.openvino_core import CORE
 from crossrank.inference.openvino_engine import OpenVINOEngine
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.weight_compression import compress_weights
@@ -17,7 +18,7 @@ from crossrank.inference.weight_files import read_weights
 from crossrank.models.checkpoint import open_checkpoint
 
 BERT_LIKE = ("bert", "electra", "roberta", "xlm-roberta")
-HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 # Scores of the tiny models spread over about +-5.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.3}
 PRECISIONS = ["float32", pytest.param("bfloat16", marks=pytest.mark.skipif(not HAS_BF16, reason="no bfloat16 here"))]
@@ -113,6 +114,23 @@ def test_a_process_whose_first_batches_run_side_by_side_ends(cpu_form):
     for _ in range(3):
         run = subprocess.run([sys.executable, "-c", code, cpu_form], capture_output=True, text=True, timeout=60)
         assert (run.returncode, run.stdout) == (0, "39\n"), run.stderr
+
+
+def test_a_process_that_let_models_go_survives_a_signal(cpu_form):
+    """Every `ov.Core` gives its thread a signal stack; let go in the wrong order, they leave one that was freed."""
+    code = (
+        "import faulthandler, gc, os, signal, sys\n"
+        "from crossrank import Reranker\n"
+        "faulthandler.enable()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('stopped'))\n"
+        "first = Reranker.load(sys.argv[1])\n"
+        "second = Reranker.load(sys.argv[1])\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, cpu_form], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "stopped\n"), run.stderr
 
 
 def test_reads_an_openvino_file(cpu_form, hard_pairs, reference_logits, tiny_checkpoint, encode):

@@ -19,6 +19,7 @@ from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError
 from crossrank.inference.cpu_cores import count_usable_cores
 from crossrank.inference.engine import check_positive
+from crossrank.inference.openvino_core import CORE
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.planner import plan_batches
 from crossrank.inference.weight_compression import read_ir, unfold_weights
@@ -35,10 +36,6 @@ _NUM_KEPT_SHAPES = 64
 
 _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
-# The bindings look NumPy up when they meet the first array, under a lock that they wait for while they hold the
-# interpreter's: two threads that meet it together wait for ever. The import below has one thread.
-ov.Tensor(np.empty(1, np.int32))
 
 
 class OpenVINOEngine:
@@ -169,7 +166,7 @@ def _check_border(model: ov.Model, checkpoint: Checkpoint) -> None:
 
 
 def _compile(model: ov.Model, precision: str, num_threads: int) -> ov.CompiledModel:
-    return ov.Core().compile_model(
+    return CORE.compile_model(
         model,
         "CPU",
         {
@@ -191,7 +188,7 @@ def choose_precision(dtype: str) -> str:
     """
     if dtype not in ("auto", *_PRECISIONS):
         raise InputError(f"dtype must be 'auto', {', '.join(map(repr, _PRECISIONS))}, not {dtype!r}")
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if dtype == "auto":
         return "bfloat16" if "BF16" in able else "float32"
     if _PRECISIONS[dtype][0] not in able:

@@ -19,6 +19,7 @@ from openvino.passes import ConstantFolding, Manager
 from openvino.utils import replace_node
 
 from crossrank.errors import CheckpointError
+from crossrank.inference.openvino_core import CORE
 from crossrank.inference.weight_files import Weights
 
 _MARK = ("crossrank", "constants")
@@ -108,7 +109,7 @@ def read_ir(xml: Path) -> ov.Model:
         if not file.is_file():
             raise CheckpointError(f"{file}: missing; download, copy or export the checkpoint again")
     try:
-        return ov.Core().read_model(xml, weights)
+        return CORE.read_model(xml, weights)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise CheckpointError(
