@@ -1,8 +1,11 @@
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
@@ -114,6 +117,23 @@ def test_a_process_whose_first_batches_run_side_by_side_ends(cpu_form):
     for _ in range(3):
         run = subprocess.run([sys.executable, "-c", code, cpu_form], capture_output=True, text=True, timeout=60)
         assert (run.returncode, run.stdout) == (0, "39\n"), run.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity is Linux's")
+def test_no_stream_is_pinned(tiny_checkpoint, hard_pairs, encode):
+    """Two processes of one stream each would otherwise share one core, and the others would idle."""
+    folder = tiny_checkpoint("bert")
+    engine, encoded = load(folder, dtype="float32", num_threads=1), encode(folder, hard_pairs * 20)
+    engine.logits(encoded)
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        scoring = pool.submit(lambda: [engine.logits(encoded) for _ in range(5)])
+        while not scoring.done():
+            for task in Path("/proc/self/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # a thread that ended meanwhile
+                    seen.add(frozenset(os.sched_getaffinity(int(task.name))))
+    print(seen)
+    assert seen == {frozenset(os.sched_getaffinity(0))}
 
 
 def test_a_process_that_let_models_go_survives_a_signal(cpu_form):

@@ -176,6 +176,8 @@ def _compile(model: ov.Model, precision: str, num_threads: int) -> ov.CompiledMo
             # Left alone, the plugin would round the inputs of int8 layers to int8 as well.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
             "CPU_RUNTIME_CACHE_CAPACITY": _NUM_KEPT_SHAPES,
+            # Pinned, the streams of every process and of every model would share the machine's first cores.
+            "ENABLE_CPU_PINNING": False,
         },
     )
 
