@@ -21,16 +21,10 @@ def tiny_reranker(tiny_checkpoint):
     return Reranker.load(tiny_checkpoint("bert"), backend="torch")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tiny_reranker):
     """A server on a real socket, on the tiny model."""
     from running_server import Running
 
-    from crossrank.serving.options import ServeOptions
-    from crossrank.serving.service import Service
-
-    service = Service(ServeOptions(models=()))
-    service.models.add("tiny", tiny_reranker)
-    running = Running(service)
-    yield running
-    running.stop()
+    with Running.on(tiny_reranker) as running:
+        yield running

@@ -9,8 +9,6 @@ import pytest
 from running_server import Gate, Running
 
 from crossrank import Reranker
-from crossrank.serving.options import ServeOptions
-from crossrank.serving.service import Service
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +27,8 @@ def start(tiny_reranker):
     """Start a server: `start(reranker, name="tiny", **options)`."""
     running = []
 
-    def start(reranker=None, *, name="tiny", fetcher=None, **options) -> Running:
-        service = Service(ServeOptions(models=(), **options), fetcher=fetcher)
-        service.models.add(name, reranker or tiny_reranker)
-        running.append(Running(service))
+    def start(reranker=None, **options) -> Running:
+        running.append(Running.on(reranker or tiny_reranker, **options))
         return running[-1]
 
     yield start
@@ -40,14 +36,11 @@ def start(tiny_reranker):
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tiny_reranker):
-    """One server with defaults on the tiny model, for all tests that change nothing in it."""
-    service = Service(ServeOptions(models=()))
-    service.models.add("tiny", tiny_reranker)
-    running = Running(service)
-    yield running
-    running.stop()
+    """One server with defaults on the tiny model, for all tests of a file that change nothing in it."""
+    with Running.on(tiny_reranker) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from types import TracebackType
+from typing import Self
 
 import httpx
 import numpy as np
@@ -11,13 +13,15 @@ import uvicorn
 
 from crossrank import Reranker
 from crossrank.serving.app import create_app
+from crossrank.serving.image_urls import ImageFetcher
 from crossrank.serving.one_write import OneWriteProtocol
+from crossrank.serving.options import ServeOptions
 from crossrank.serving.server import listen
 from crossrank.serving.service import Service
 
 
 class Running:
-    """A server and a client of it."""
+    """A server and a client of it, until `stop` or the end of a `with`."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -32,6 +36,21 @@ class Running:
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         wait_until(lambda: self._server.started)
 
+    @classmethod
+    def on(cls, reranker: Reranker, *, name: str = "tiny", fetcher: ImageFetcher | None = None, **options) -> Self:
+        """Start a server with one model."""
+        service = Service(ServeOptions(models=(), **options), fetcher=fetcher)
+        service.models.add(name, reranker)
+        return cls(service)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
     def post(self, path: str, body, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(path, json=body, headers=named)
@@ -43,6 +62,7 @@ class Running:
         self.client.close()
         self._server.should_exit = True
         self._thread.join(20)
+        assert not self._thread.is_alive(), "the server did not stop"
 
 
 def wait_until(condition, timeout_s: float = 10.0) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import threading
+import weakref
 
 import pytest
-from running_server import fixed_logits, wait_until
+from running_server import Running, fixed_logits, wait_until
 
 from crossrank.serving.options import ModelSpec
 
@@ -291,5 +295,20 @@ def test_the_model_may_be_loaded_by_the_app_itself(tiny_checkpoint):
     from crossrank.serving.options import ServeOptions
 
     spec = ModelSpec("tiny", str(tiny_checkpoint("bert")))
-    with TestClient(create_app(ServeOptions(models=(spec,)))) as client:
-        assert client.post("/v1/rerank", json=BODY).json()["model"] == "tiny"
+    app = create_app(ServeOptions(models=(spec,)))
+    for start in ("first", "after a stop"):
+        with TestClient(app) as client:
+            assert client.post("/v1/rerank", json=BODY).json().get("model") == "tiny", start
+
+
+def test_a_server_that_has_stopped_leaves_no_thread_and_no_model(tiny_reranker):
+    before = set(threading.enumerate())
+    reranker = copy.copy(tiny_reranker)
+    with Running.on(reranker) as running:
+        assert running.post("/v1/rerank", BODY).status_code == 200
+        assert {thread.name for thread in threading.enumerate()} >= {"compute-tiny", "tokenise-tiny_0"}
+    wait_until(lambda: not set(threading.enumerate()) - before)
+    gone = weakref.ref(reranker)
+    del reranker
+    gc.collect()
+    assert gone() is None, "routes stay in caches of the framework, but no model may"

@@ -14,8 +14,6 @@ import pytest
 from running_server import Running, fixed_logits
 
 from crossrank.serving.dialects.choice import DIALECTS
-from crossrank.serving.options import ServeOptions
-from crossrank.serving.service import Service
 
 FOLDER = Path(__file__).parent / "golden"
 CASES = [
@@ -28,12 +26,9 @@ CASES = [
 @pytest.fixture(scope="module")
 def stubbed(tiny_reranker):
     reranker = copy.copy(tiny_reranker)
-    service = Service(ServeOptions(models=()))
-    service.models.add("tiny", reranker)
-    running = Running(service)
-    running.reranker = reranker
-    yield running
-    running.stop()
+    with Running.on(reranker) as running:
+        running.reranker = reranker
+        yield running
 
 
 def assert_matches(actual, golden, at: str = "answer") -> None:

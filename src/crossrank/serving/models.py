@@ -109,9 +109,10 @@ class Models:
         return {name: runtime.state for name, runtime in self._runtimes.items()}
 
     def stop(self, *, timeout_s: float | None = None) -> None:
-        """Answer what was admitted, then stop all models."""
+        """Answer what was admitted, then stop all models and drop them: who starts again loads again."""
         for runtime in self.all:
             runtime.stop(timeout_s=timeout_s)
+        self._runtimes = {}
 
     def _check_free(self, name: str) -> None:
         if name in self._runtimes or name in _NAMES_OF_DEFAULT:

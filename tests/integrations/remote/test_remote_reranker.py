@@ -121,13 +121,7 @@ def test_the_hosted_service_gets_the_key_of_the_environment(monkeypatch):
 def test_a_server_with_keys_takes_the_one_of_the_environment(tiny_reranker, monkeypatch):
     from running_server import Running
 
-    from crossrank.serving.options import ServeOptions
-    from crossrank.serving.service import Service
-
-    service = Service(ServeOptions(models=(), api_keys={"someone": "0123456789"}))
-    service.models.add("tiny", tiny_reranker)
-    running = Running(service)
-    try:
+    with Running.on(tiny_reranker, api_keys={"someone": "0123456789"}) as running:
         for name in PROVIDERS:
             monkeypatch.setenv("MY_KEY", "0123456789")
             assert len(of(running, name, key_variable="MY_KEY").rank("q", ["a", "b"])) == 2
@@ -135,8 +129,6 @@ def test_a_server_with_keys_takes_the_one_of_the_environment(tiny_reranker, monk
             with pytest.raises(RemoteError, match="401") as raised:
                 of(running, name, key_variable="MY_KEY").rank("q", ["a"])
             assert "another-key" not in str(raised.value)
-    finally:
-        running.stop()
 
 
 @pytest.mark.parametrize(
