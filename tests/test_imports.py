@@ -41,6 +41,17 @@ def test_ranking_with_the_shipped_model_brings_neither_torch_nor_transformers():
     assert run(code) == "1 []"
 
 
+def test_loading_the_shipped_model_reports_to_nobody(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CI", "")  # where it is "true", OpenVINO is silent by itself
+    code = (
+        "import sys; from crossrank import Reranker; Reranker.load(); first = 'openvino_telemetry' in sys.modules;"
+        "import openvino_telemetry; print(first)"  # others may still import it
+    )
+    assert run(code) == "False"
+    assert not list(tmp_path.iterdir()), "what is counted is counted in the home folder"
+
+
 def test_the_library_adds_no_log_handler():
     assert run("import logging, crossrank; print(logging.getLogger('crossrank').handlers)") == "[]"
 

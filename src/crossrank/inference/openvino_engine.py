@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from crossrank.encoding.collation import pad
 from crossrank.encoding.pairs import EncodedPairs
 from crossrank.errors import CheckpointError, InputError
 from crossrank.inference.cpu_cores import count_usable_cores
 from crossrank.inference.engine import check_positive
-from crossrank.inference.openvino_core import CORE
+from crossrank.inference.openvino_core import CORE, ov
 from crossrank.inference.openvino_graph import build_graph
 from crossrank.inference.planner import plan_batches
 from crossrank.inference.weight_compression import read_ir, unfold_weights

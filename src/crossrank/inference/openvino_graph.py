@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
-from openvino import opset13 as ops
 
 from crossrank.errors import CheckpointError, UnsupportedModel
+from crossrank.inference.openvino_core import ops, ov
 from crossrank.inference.weight_compression import join_names, mark_named
 from crossrank.inference.weight_files import Weights
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import openvino as ov
 import torch
 from torch import Tensor, nn
 
+from crossrank.inference.openvino_core import ov
 from crossrank.models.checkpoint import Checkpoint
 
 

@@ -13,13 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
-from openvino import opset13 as ops
-from openvino.passes import ConstantFolding, Manager
-from openvino.utils import replace_node
 
 from crossrank.errors import CheckpointError
-from crossrank.inference.openvino_core import CORE
+from crossrank.inference.openvino_core import CORE, ops, ov
 from crossrank.inference.weight_files import Weights
 
 _MARK = ("crossrank", "constants")
@@ -58,7 +54,7 @@ def compress_weights(model: ov.Model) -> None:
             if _is_matrix(constant):
                 node.input(1).replace_source_output(_compressed(constant).output(0))
         elif _reads_rows(node):
-            replace_node(node, _compressed_rows(node))
+            ov.utils.replace_node(node, _compressed_rows(node))
 
 
 def unfold_weights(model: ov.Model) -> None:
@@ -66,8 +62,8 @@ def unfold_weights(model: ov.Model) -> None:
 
     The CPU plugin would otherwise expand them again in every call.
     """
-    manager = Manager()
-    manager.register_pass(ConstantFolding())
+    manager = ov.passes.Manager()
+    manager.register_pass(ov.passes.ConstantFolding())
     manager.run_passes(model)
 
 
