@@ -1,10 +1,11 @@
 import base64
 import io
+import tracemalloc
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from crossrank import Document
 from crossrank.encoding import images
@@ -41,6 +42,7 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path):
         f"data:image/png;base64,{encoded}",
         f"data:image/png;base64,{quote(encoded)}",
         f"data:image/png,{quote(data)}",
+        f"DATA:image/png; Base64,{encoded}",
     ]
     for one in given:
         read = source(one)
@@ -74,6 +76,22 @@ def test_pages_are_turned_upright(orientation, kind):
     np.testing.assert_array_equal(np.asarray(read.load()), np.asarray(expected))
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    read = source(file_bytes(noise(), "JPEG", exif=exif))
+    assert read.size == read.load().size == (12, 8), "a size that differed would choose another grid"
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path, monkeypatch):
+    (tmp_path / "~draft.png").write_bytes(file_bytes(noise()))
+    monkeypatch.chdir(tmp_path)
+    assert source("~draft.png").size == (12, 8)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert source("~/~draft.png").size == (12, 8)
+
+
 def test_a_pil_image_with_an_orientation_is_turned_and_left_as_it_is():
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -102,6 +120,16 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     np.testing.assert_array_equal(np.asarray(source(Image.fromarray(shallow)).load()), shallow)
 
 
+def test_a_large_scan_of_sixteen_bits_takes_little_more_memory_than_its_pixels():
+    scan = Image.fromarray(np.zeros((3000, 3000), np.uint16))
+    tracemalloc.start()
+    source(scan).load()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(f"peak of {peak / 2**20:.0f} MiB for 17 MiB of pixels")
+    assert peak < 4 * 3000 * 3000 * 2
+
+
 def test_of_an_animation_the_first_frame_is_read():
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue", "green")]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
@@ -117,10 +145,13 @@ def test_of_an_animation_the_first_frame_is_read():
         (b"this is a text", "not an image of a kind that is read"),
         (file_bytes(noise(60, 60))[:2000], "damaged or cut short"),
         (file_bytes(noise(60, 60), "JPEG")[:900], "damaged or cut short"),
+        # The offset of the pixels becomes a text.
+        (file_bytes(noise(), "TIFF").replace(b"\x11\x01\x04\x00", b"\x11\x01\x02\x00"), "damaged or cut short"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a kind"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image of a kind"),
         (Image.new("F", (4, 4)), "mode 'F' are not read"),
         ("https://example.org/page.png", "URLs are not fetched"),
+        ("HTTPS://example.org/page.png", "URLs are not fetched"),
         ("data:image/png;base64", "a comma"),
         ("data:image/png;base64,@@@", "not valid base64"),
         ("data:image/png;base64,", "empty"),
@@ -135,6 +166,12 @@ def test_what_cannot_be_read_is_an_error_that_names_the_document(given, message)
         source(given).load()
     print(problem.value)
     assert "document 7" in str(problem.value) and len(str(problem.value)) < 400
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_a_plugin_that_fails_in_its_own_way_is_a_damaged_image():
+    with pytest.raises(InputError, match="document 7.*damaged or cut short"):
+        source(file_bytes(noise(), "AVIF").replace(b"iloc", b"free")).load()
 
 
 def test_a_folder_is_no_image(tmp_path):

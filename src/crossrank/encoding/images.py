@@ -17,8 +17,10 @@ import base64
 import binascii
 import hashlib
 import io
+import struct
 import urllib.parse
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +40,11 @@ MAX_PIXELS = 100_000_000
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF")
 _READ_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 _SHOWN_CHARACTERS = 80
+# What the plugins of PIL raise for a damaged file, at its header or at its pixels.
+_DAMAGES = (
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, LookupError, ArithmeticError, struct.error,
+    zlib.error,
+)  # fmt: skip
 # What undoes each EXIF orientation, as PIL names it.
 _TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
@@ -68,7 +75,7 @@ class ImageSource(LazyImage):
                 f"{self.where}: give a path, the bytes of an image file, a data URL or a PIL image, not a "
                 f"{type(image).__name__}"
             )
-        if isinstance(image, str) and image.startswith(("http://", "https://", "ftp://")):
+        if isinstance(image, str) and image[:8].lower().startswith(("http://", "https://", "ftp://")):
             raise InputError(f"{self.where}: URLs are not fetched: download it, and give the path or the bytes")
         self._image = bytes(image) if isinstance(image, bytearray | memoryview) else image
         self._size: tuple[int, int] | None = None
@@ -83,8 +90,8 @@ class ImageSource(LazyImage):
         """
         if self._size is None:
             image = self._open()
-            # EXIF orientations 5 to 8 lie on their side.
-            self._size = image.size[::-1] if _orientation(image) >= 5 else image.size
+            # These lie on their side.
+            self._size = image.size[::-1] if 5 <= _orientation(image) <= 8 else image.size
         return self._size
 
     @property
@@ -112,7 +119,7 @@ class ImageSource(LazyImage):
         turn = _TURNS.get(_orientation(image))
         try:
             upright = image.copy() if turn is None else image.transpose(PIL.Image.Transpose[turn])
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except _DAMAGES as error:
             raise self._damaged(error) from None
         return self._eight_bits(upright)
 
@@ -126,7 +133,7 @@ class ImageSource(LazyImage):
         image.draft("RGB", (1, 1))
         try:
             image.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except _DAMAGES as error:
             raise self._damaged(error) from None
         self._check_mode(image.mode)
 
@@ -148,7 +155,7 @@ class ImageSource(LazyImage):
             raise self._too_large() from None
         except PIL.UnidentifiedImageError:
             raise InputError(f"{self.where}: not an image of a kind that is read: {', '.join(known)}") from None
-        except (OSError, SyntaxError, ValueError) as error:
+        except _DAMAGES as error:
             raise self._damaged(error) from None
         self._check_pixels(image.size)
         return image
@@ -157,10 +164,10 @@ class ImageSource(LazyImage):
         """Return the bytes of the file."""
         if isinstance(self._image, bytes):
             data = self._image
-        elif isinstance(self._image, str) and self._image.startswith("data:"):
+        elif isinstance(self._image, str) and _is_data_url(self._image):
             data = self._decode_data_url(self._image)
         else:
-            data = self._read_file(Path(str(self._image)).expanduser())
+            data = self._read_file(_expand_home(Path(str(self._image))))
         if not data:
             raise InputError(f"{self.where}: empty (0 bytes)")
         self._check_bytes(len(data))
@@ -182,7 +189,7 @@ class ImageSource(LazyImage):
         if not comma:
             raise InputError(f"{self.where}: a data URL has a comma before its content")
         self._check_bytes(len(body) * 3 // 4)
-        if not head.endswith(";base64"):
+        if not head.lower().replace(" ", "").endswith(";base64"):
             return urllib.parse.unquote_to_bytes(body)
         try:
             return base64.b64decode("".join(urllib.parse.unquote(body).split()), validate=True)
@@ -197,10 +204,14 @@ class ImageSource(LazyImage):
         self._check_mode(image.mode)
         if image.mode in _READ_MODES:
             return image
-        pixels = np.asarray(image).astype(np.int64)
-        # 32-bit modes hold what a file of 16 bits, or of 8, says.
-        shift = 8 if image.mode.startswith("I;16") or pixels.max(initial=0) > 255 else 0
-        return PIL.Image.fromarray((pixels.clip(0, 65535) >> shift).astype(np.uint8))
+        pixels = np.asarray(image)
+        if image.mode.startswith("I;16"):
+            return PIL.Image.fromarray((pixels >> 8).astype(np.uint8))
+        # 32-bit modes hold what a file of 16 bits, or of 8, says. Each copy of a large scan is hundreds of megabytes.
+        shift = 8 if pixels.max(initial=0) > 255 else 0
+        clipped = pixels.clip(0, 65535)
+        clipped >>= shift
+        return PIL.Image.fromarray(clipped.astype(np.uint8))
 
     def _check_mode(self, mode: str) -> None:
         if mode not in _READ_MODES and not mode.startswith("I"):
@@ -243,7 +254,7 @@ def _orientation(image: Image) -> int:
         return 1
     try:
         return int(image.getexif().get(0x0112, 1))
-    except (TypeError, ValueError, SyntaxError, OSError):
+    except _DAMAGES:
         return 1
 
 
@@ -272,12 +283,24 @@ def with_image_sources(documents: Sequence[AnyDocument], *, what: str = "documen
     return prepared
 
 
+def _is_data_url(text: str) -> bool:
+    return text[:5].lower() == "data:"
+
+
+def _expand_home(path: Path) -> Path:
+    """Return a path whose `~` is the user's home; `~draft.png` may be a file's own name."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def _describe(image: Any) -> str:
     """Name an image in a few words."""
     if isinstance(image, bytes | bytearray | memoryview):
         return f"the image of {len(image)} bytes"
     if isinstance(image, str | Path):
         text = str(image)
-        kind = "data URL" if text.startswith("data:") else "image"
+        kind = "data URL" if _is_data_url(text) else "image"
         return f"the {kind} {text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '...'}"
     return "the image"
