@@ -113,6 +113,14 @@ def test_a_huge_page_is_read_as_text_and_not_drawn(write):
     assert page.image.thumbnail(100).size == (100, 100)
 
 
+def test_a_page_without_area_is_named(write):
+    box = "/CropBox [900 900 999 999] /Rotate"
+    [page] = pdf_documents(write(pdf_bytes("margin").replace(b"/Rotate", box.encode())))
+    for draw in (page.image.load, lambda: page.image.thumbnail(100)):
+        with pytest.raises(DataError, match=r"report\.pdf: page 1: shows nothing, because its crop box lies outside"):
+            draw()
+
+
 def test_a_file_that_has_changed_or_gone_is_no_wrong_picture(write):
     path = write(pdf_bytes("a", "b"))
     _, page = pdf_documents(path)

@@ -170,7 +170,7 @@ def test_what_cannot_be_read_is_an_error_that_names_the_document(given, message)
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 def test_a_plugin_that_fails_in_its_own_way_is_a_damaged_image():
-    with pytest.raises(InputError, match="document 7.*damaged or cut short"):
+    with pytest.raises(InputError, match=r"document 7.*damaged or cut short"):
         source(file_bytes(noise(), "AVIF").replace(b"iloc", b"free")).load()
 
 

@@ -109,8 +109,9 @@ class PdfPage(LazyImage):
         """Width and height in pixels.
 
         Raises:
-            DataError: If the page has too many.
+            DataError: If the page has too many, or no area.
         """
+        self._check_area()
         # As PDFium rounds them.
         scale = self.dpi / _POINTS_PER_INCH
         width, height = (max(1, math.ceil(length * scale)) for length in self.points)
@@ -142,9 +143,16 @@ class PdfPage(LazyImage):
         """Return the page as a small RGB image, its longer side of so many pixels, however large the page is.
 
         Raises:
-            DataError: If the file cannot be read any more, or has changed.
+            DataError: If the page has no area, or the file cannot be read any more or has changed.
         """
+        self._check_area()
         return self._draw(longest / max(self.points))
+
+    def _check_area(self) -> None:
+        if min(self.points) <= 0:
+            raise self.file.error(
+                self.number, "shows nothing, because its crop box lies outside of it: save the page anew"
+            )
 
     def _draw(self, scale: float) -> Image:
         with self.file.open() as document:
