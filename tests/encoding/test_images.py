@@ -1,6 +1,8 @@
 import base64
 import io
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import numpy as np
@@ -97,6 +99,22 @@ def test_a_pil_image_with_an_orientation_is_turned_and_left_as_it_is():
     exif[0x0112] = 6
     mine = Image.open(io.BytesIO(file_bytes(noise(), "JPEG", exif=exif)))
     assert source(mine).load().size == (8, 12) and mine.size == (12, 8)
+
+
+def test_a_pil_image_that_is_not_decoded_yet_may_be_given_to_many_threads():
+    data = file_bytes(noise(1200, 900))
+    expected = np.asarray(noise(1200, 900))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            mine = Image.open(io.BytesIO(data))
+            barrier = threading.Barrier(4)
+
+            def read(mine=mine, barrier=barrier):
+                barrier.wait()
+                return np.asarray(source(mine).load())
+
+            for pixels in [future.result() for future in [pool.submit(read) for _ in range(4)]]:
+                np.testing.assert_array_equal(pixels, expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])

@@ -168,8 +168,9 @@ class PdfPage(LazyImage):
                 raise self.file.error(
                     self.number, f"cannot be drawn ({error}); the file is damaged or changed"
                 ) from None
-            # A copy, because the memory of the bitmap belongs to PDFium.
-            image: Image = bitmap.to_pil().convert("RGB").copy()
+            # From BGR, so a copy: the memory of the bitmap belongs to PDFium.
+            image: Image = bitmap.to_pil()
+            assert image.mode == "RGB"
             bitmap.close()
             page.close()
         return image

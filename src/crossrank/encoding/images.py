@@ -18,10 +18,12 @@ import binascii
 import hashlib
 import io
 import struct
+import threading
 import urllib.parse
 import warnings
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +47,8 @@ _DAMAGES = (
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, LookupError, ArithmeticError, struct.error,
     zlib.error,
 )  # fmt: skip
+# Held while a PIL image of the caller's is decoded: it may have been given to other threads too.
+_CALLERS_IMAGES = threading.Lock()
 # What undoes each EXIF orientation, as PIL names it.
 _TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
@@ -90,8 +94,10 @@ class ImageSource(LazyImage):
         """
         if self._size is None:
             image = self._open()
+            with self._guard(image):
+                orientation = _orientation(image)
             # These lie on their side.
-            self._size = image.size[::-1] if 5 <= _orientation(image) <= 8 else image.size
+            self._size = image.size[::-1] if 5 <= orientation <= 8 else image.size
         return self._size
 
     @property
@@ -116,9 +122,14 @@ class ImageSource(LazyImage):
         import PIL.Image
 
         image = self._open()
-        turn = _TURNS.get(_orientation(image))
         try:
-            upright = image.copy() if turn is None else image.transpose(PIL.Image.Transpose[turn])
+            with self._guard(image):
+                turn = _TURNS.get(_orientation(image))
+                image.load()
+            if turn is not None:
+                upright = image.transpose(PIL.Image.Transpose[turn])
+            else:
+                upright = image.copy() if self._is_callers(image) else image
         except _DAMAGES as error:
             raise self._damaged(error) from None
         return self._eight_bits(upright)
@@ -136,6 +147,13 @@ class ImageSource(LazyImage):
         except _DAMAGES as error:
             raise self._damaged(error) from None
         self._check_mode(image.mode)
+
+    def _guard(self, image: Image) -> AbstractContextManager[Any]:
+        """Return what is held while an image is decoded: of one object, two threads would get half an image each."""
+        return _CALLERS_IMAGES if self._is_callers(image) else nullcontext()
+
+    def _is_callers(self, image: Image) -> bool:
+        return image is self._image
 
     def _open(self) -> Image:
         """Return the image with its header read, after all checks that need no pixels."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, Qwen2VLModel
 
 from crossrank.encoding.pairs import VisualInput
+from crossrank.encoding.pixels import read_pixels
 from crossrank.errors import CheckpointError
 from crossrank.models.answers import answer_ids
 from crossrank.models.causal_lm import AnswerHead, take_last
@@ -90,7 +91,8 @@ class QwenVLReranker(nn.Module):
         return logits
 
     def _image_inputs(self, images: Sequence[VisualInput], input_ids: Tensor) -> dict[str, Tensor]:
-        patched = [to_patches(image.pixels(), self.patches) for image in images]
+        pixels = read_pixels(images, num_threads=torch.get_num_threads())
+        patched = [to_patches(each, self.patches) for each in pixels]
         return {
             "pixel_values": torch.cat([patches for patches, _ in patched]).to(input_ids.device),
             "image_grid_thw": torch.tensor([[1, *grid] for _, grid in patched], device=input_ids.device),
