@@ -21,10 +21,9 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
-    make_output_folder,
     open_contestants,
     print_report_table,
-    resumable,
+    report_folder,
     short_names,
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
@@ -92,25 +91,26 @@ def bench(
     candidates.check()
     for name in names:  # a model that is missing is said before the first is measured
         replace(loading, model=name).open()
-    with _folder(output) as folder, resumable(folder):
+    with _folder(output) as folder:
         measured = Measurements(loading, candidates, folder, restart=restart)
         qualities = measured.qualities(names, data, split, num_queries, requests, documents)
         rows = [*measured.rows(names, qualities), *measured.random_rows(shape or (), qualities)]
+        if output:
+            write_bench_report(output, rows, dataset=qualities.dataset)
     print_report_table(bench_table(rows, dataset=qualities.dataset))
     if output:
-        write_bench_report(output, rows, dataset=qualities.dataset)
         note(f"written: {output}/bench.html, bench.md, bench.json")
 
 
 @contextmanager
 def _folder(output: Path | None) -> Iterator[Path]:
     """Yield where runs are kept: in the output, or nowhere for long."""
-    if output is None:
-        with TemporaryDirectory() as temporary:
-            yield Path(temporary)
+    if output:
+        with report_folder(output):
+            yield output
         return
-    make_output_folder(output)
-    yield output
+    with TemporaryDirectory() as temporary:
+        yield Path(temporary)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
-    make_output_folder,
     open_contestants,
     print_report_table,
-    resumable,
+    report_folder,
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
 from crossrank.cli.loading import LoadOptions, takes_load_options
@@ -85,14 +84,13 @@ def calibrate(
     candidates = FirstStageOptions(run, first_stage, depth)
     candidates.check()
     ((contestant, _),) = open_contestants([model or checkpoint.name], loading, on_overflow)
-    make_output_folder(output)
     (source,) = find_sources([data], None, split)
-    with resumable(output), open_source(source, split=split) as whole:
+    with report_folder(output), open_source(source, split=split) as whole:
         sample = whole.sample(num_queries) if num_queries else whole
         stage = candidates.open(sample, source.folder, num_sources=1)
         scores = _score(RunStore(output / "runs", restart=restart), sample, stage, contestant, depth)
         result = _fit(scores, sample, checkpoint, method, precision or DEFAULT_PRECISIONS)
-    write_calibration_report(output, result)
+        write_calibration_report(output, result)
     for table in calibration_tables(result):
         print_report_table(table)
     path = _store(result, checkpoint, save)

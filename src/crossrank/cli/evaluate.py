@@ -24,10 +24,9 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
-    make_output_folder,
     open_contestants,
     print_report_table,
-    resumable,
+    report_folder,
 )
 from crossrank.cli.evaluation_sources import Source, check_sources, find_sources, open_source, views_of
 from crossrank.cli.loading import LoadOptions, takes_load_options
@@ -155,11 +154,10 @@ def evaluate(
         _check_reads(contestant.label, facts, looked_at)
         for fusion in rules.fusions:
             parse_fusion(fusion, contestant)
-    make_output_folder(output)
-    store = RunStore(output / "runs", restart=restart)
-    with resumable(output):
+    with report_folder(output):
+        store = RunStore(output / "runs", restart=restart)
         evaluated = _evaluate(options, [contestant for contestant, _ in contestants], rules, store)
-    _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, options)
+        _report(evaluated, {contestant.label: facts for contestant, facts in contestants}, options)
 
 
 def _check_reads(label: str, facts: Mapping[str, Any], looked_at: Sequence[Modality]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,30 +54,40 @@ DepthOption = Annotated[int, typer.Option(min=1, help="Candidates a query.", ric
 RestartRunsOption = Annotated[bool, typer.Option("--restart", help="Drop the runs that the folder has.")]
 
 
-def make_output_folder(folder: Path) -> None:
-    """Make the folder of a report, where it is not there yet.
+@contextmanager
+def report_folder(folder: Path) -> Iterator[None]:
+    """Work in the folder of a report, which is made where it is not there yet, and gone again if it stays empty.
+
+    On Ctrl-C say that nothing is lost.
 
     Raises:
         DataError: If it cannot be made.
+        Exit: With code 130 on Ctrl-C.
     """
+    made = _make_folder(folder)
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(
+            f"interrupted: what is scored is kept in {folder}; give the same command again, without --restart, to go on"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        with suppress(OSError):  # it is not empty
+            for place in made:
+                place.rmdir()
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder, and return what was not there before, from the inside out."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         taken = folder.exists()
         problem = "is a file" if taken else f"cannot be made ({error.strerror})"
         raise DataError(f"{problem}: give a folder to write the report into", path=folder) from error
-
-
-@contextmanager
-def resumable(output: Path) -> Iterator[None]:
-    """Say on Ctrl-C that nothing is lost, and end with code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(
-            f"interrupted: what is scored is kept in {output}; give the same command again, without --restart, to go on"
-        )
-        raise typer.Exit(INTERRUPTED) from None
+    return missing
 
 
 def bar(description: str, total: int, done: int) -> AbstractContextManager[Step]:

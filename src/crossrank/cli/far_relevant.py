@@ -17,10 +17,9 @@ from crossrank.cli.evaluation_inputs import (
     RunOption,
     SplitOption,
     bar,
-    make_output_folder,
     open_contestants,
     print_report_table,
-    resumable,
+    report_folder,
 )
 from crossrank.cli.evaluation_sources import find_sources, open_source
 from crossrank.cli.loading import LoadOptions, takes_load_options
@@ -70,24 +69,23 @@ def far_relevant(
         mode: open_contestants([model or _default_model()], loading, mode, memory=memory)[0][0]
         for mode in (OnOverflow.truncate, OnOverflow.chunk)
     }
-    make_output_folder(output)
-    store = RunStore(output / "runs", restart=restart)
     (source,) = find_sources([data], None, split)
-    with resumable(output), open_source(source, split=split) as whole:
+    with report_folder(output), open_source(source, split=split) as whole:
+        store = RunStore(output / "runs", restart=restart)
         sample = whole.sample(num_queries)
         stage = stage_options.open(sample, source.folder, num_sources=1)
         found = find_baselines(store, sample, stage, None, candidates).first_stage
         sets = far_relevant_sets(sample, found, positions=places, words=words)
         curves = _curves(store, sets, contestants)
         num_kept = len(sets[places[0]].qrels)
-    name = contestants[OnOverflow.truncate].label
-    title = f"{name} on {whole.name}: nDCG@10 by the position of the answer"
-    explained = (
-        f"{num_kept} of {len(sample.qrels)} queries, those with a relevant paragraph among the {candidates} candidates "
-        f"of {stage.name}; every document has at least {words} words."
-    )
-    facts = {"model": name, "dataset": whole.name, "queries": num_kept, "words": words, "candidates": candidates}
-    write_position_report(output, curves, facts, title=title, note=explained)
+        name = contestants[OnOverflow.truncate].label
+        title = f"{name} on {whole.name}: nDCG@10 by the position of the answer"
+        explained = (
+            f"{num_kept} of {len(sample.qrels)} queries, those with a relevant paragraph among the {candidates} "
+            f"candidates of {stage.name}; every document has at least {words} words."
+        )
+        facts = {"model": name, "dataset": whole.name, "queries": num_kept, "words": words, "candidates": candidates}
+        write_position_report(output, curves, facts, title=title, note=explained)
     print_report_table(position_table(curves, title=title, note=explained))
     note(f"written: {output}/far_relevant.html, far_relevant.md, far_relevant.json, and the runs")
 
