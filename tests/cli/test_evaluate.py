@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from crossrank.cli.evaluation_inputs import LastModel
+from crossrank.cli.contestants import LastModel
 from crossrank.cli.loading import LoadOptions
 from crossrank.data.trec import read_run
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from crossrank.cli.evaluation_inputs import known_retriever
+from crossrank.cli.first_stage import known_retriever
 
 
 @pytest.fixture

@@ -11,25 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossrank.cli.evaluation_inputs import (
-    DATA,
-    DEFAULT_DEPTH,
-    DepthOption,
-    FirstStageOption,
-    FirstStageOptions,
-    RestartRunsOption,
-    RunOption,
-    SplitOption,
-    bar,
-    open_contestants,
-    print_report_table,
-    report_folder,
-    short_names,
-)
-from crossrank.cli.evaluation_sources import find_sources, open_source
+from crossrank.cli.contestants import open_contestants
+from crossrank.cli.evaluation_sources import DATA, SplitOption, find_sources, open_source, short_names
+from crossrank.cli.first_stage import DEFAULT_DEPTH, DepthOption, FirstStageOption, FirstStageOptions, RunOption
 from crossrank.cli.info import describe
 from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import OnOverflow
+from crossrank.cli.reports import RestartRunsOption, bar, print_report_table, report_folder
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 

@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossrank.cli.evaluation_inputs import (
-    DEFAULT_DEPTH,
-    DepthOption,
-    FirstStageOption,
-    FirstStageOptions,
-    NumQueriesOption,
-    RestartRunsOption,
-    RunOption,
-    SplitOption,
-    bar,
-    open_contestants,
-    print_report_table,
-    report_folder,
-)
-from crossrank.cli.evaluation_sources import find_sources, open_source
+from crossrank.cli.contestants import open_contestants
+from crossrank.cli.evaluation_sources import NumQueriesOption, SplitOption, find_sources, open_source
+from crossrank.cli.first_stage import DEFAULT_DEPTH, DepthOption, FirstStageOption, FirstStageOptions, RunOption
 from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import OnOverflow, OnOverflowOption
+from crossrank.cli.reports import RestartRunsOption, bar, print_report_table, report_folder
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from crossrank.cli.evaluation_inputs import NumQueriesOption, SplitOption, print_report_table
-from crossrank.cli.evaluation_sources import find_sources, open_source
+from crossrank.cli.evaluation_sources import NumQueriesOption, SplitOption, find_sources, open_source
+from crossrank.cli.reports import print_report_table
 from crossrank.cli.terminal import note
 from crossrank.errors import DataError
 

@@ -13,24 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from crossrank.cli.evaluation_inputs import (
-    CANDIDATES,
+from crossrank.cli.contestants import open_contestants
+from crossrank.cli.evaluation_sources import (
     DATA,
-    DEFAULT_DEPTH,
-    FirstStageOption,
-    FirstStageOptions,
     NumQueriesOption,
-    RestartRunsOption,
-    RunOption,
+    Source,
     SplitOption,
-    bar,
-    open_contestants,
-    print_report_table,
-    report_folder,
+    check_sources,
+    find_sources,
+    open_source,
+    views_of,
 )
-from crossrank.cli.evaluation_sources import Source, check_sources, find_sources, open_source, views_of
+from crossrank.cli.first_stage import CANDIDATES, DEFAULT_DEPTH, FirstStageOption, FirstStageOptions, RunOption
 from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import OnOverflow, OnOverflowOption
+from crossrank.cli.reports import RestartRunsOption, bar, print_report_table, report_folder
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from crossrank.cli.evaluation_inputs import FirstStageOptions, open_data, run_of, short_names
+import typer
+
+from crossrank.cli.first_stage import FirstStageOptions, run_of
 from crossrank.cli.terminal import note, progress
 from crossrank.errors import InputError
 
@@ -15,6 +18,15 @@ if TYPE_CHECKING:
     from crossrank.data.evaluation_set import EvaluationSet, Modality
     from crossrank.data.published import PublishedSet
     from crossrank.evaluation.suites import Suite
+
+DATA = "Data"
+
+SplitOption = Annotated[
+    str | None, typer.Option(help="Of the judgements; test, else dev, if left out.", rich_help_panel=DATA)
+]
+NumQueriesOption = Annotated[
+    int | None, typer.Option(min=1, help="Take a sample of the queries, always the same.", rich_help_panel=DATA)
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,21 @@ def find_sources(data: Sequence[str], suite: Suite | None, split: str | None) ->
     return sources
 
 
+def short_names(sources: Sequence[str]) -> list[str]:
+    """Return the last part of each path, with as many parts before it as make the names unique.
+
+    Raises:
+        InputError: If a path is there twice.
+    """
+    parts = [Path(source).resolve().parts if Path(source).exists() else (source,) for source in sources]
+    if len(set(parts)) < len(parts):
+        raise InputError(f"given twice: {next(s for i, s in enumerate(sources) if parts[i] in parts[:i])}")
+    length = 1
+    while len({path[-length:] for path in parts}) < len(parts):
+        length += 1
+    return ["/".join(path[-length:]) for path in parts]
+
+
 def check_sources(sources: Sequence[Source], candidates: FirstStageOptions, split: str | None) -> None:
     """Look for every folder, split and run before the first pair is scored.
 
@@ -80,11 +107,13 @@ def open_source(source: Source, *, split: str | None) -> Iterator[EvaluationSet]
     Raises:
         RerankError: If it cannot be found or read.
     """
+    from crossrank.data.beir import open_beir
+    from crossrank.data.published import open_published
+
     if source.published is None:
-        with open_data(source.folder, split=split, name=source.name) as data:
+        with open_beir(source.folder, split=split, name=source.name) as data:
             yield data
         return
-    from crossrank.data.published import open_published
 
     with ExitStack() as while_reading:
         steps: list[Callable[[], None]] = []

@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crossrank.cli.evaluation_inputs import (
-    FirstStageOption,
-    FirstStageOptions,
-    LastModel,
-    RestartRunsOption,
-    RunOption,
-    SplitOption,
-    bar,
-    open_contestants,
-    print_report_table,
-    report_folder,
-)
-from crossrank.cli.evaluation_sources import find_sources, open_source
+from crossrank.cli.contestants import LastModel, open_contestants
+from crossrank.cli.evaluation_sources import SplitOption, find_sources, open_source
+from crossrank.cli.first_stage import FirstStageOption, FirstStageOptions, RunOption
 from crossrank.cli.loading import LoadOptions, takes_load_options
 from crossrank.cli.options import OnOverflow
+from crossrank.cli.reports import RestartRunsOption, bar, print_report_table, report_folder
 from crossrank.cli.terminal import note
 from crossrank.errors import InputError
 
