@@ -57,6 +57,7 @@ def test_another_field_can_hold_the_text():
         ('{"text": null}', r"f\.jsonl:2: 'text' must be a string, not null"),
         ('{"text": "x", "title": ["y"]}', r"f\.jsonl:2: 'title' must be a string, not a list"),
         ('{"text": "x", "id": true}', r"f\.jsonl:2: the id must be a string or a whole number, not a boolean"),
+        ('{"text": "x", "id": 1.5}', r"f\.jsonl:2: the id must be a string or a whole number, not 1\.5"),
         ('{"text": "x", "score": NaN}', r"f\.jsonl:2: malformed JSON: NaN is not a JSON value"),
         (r'{"text": "half \ud800 pair"}', r"f\.jsonl:2: a lone surrogate"),
         (r'{"text": "x", "deep": {"a": ["\uDFFF"]}}', r"f\.jsonl:2: a lone surrogate"),
@@ -190,6 +191,45 @@ def test_parquet(tmp_path):
     ]
     with pytest.raises(DataError, match=r"a\.parquet: no column 'body'"):
         list(parquet_documents(path, text_column="body"))
+
+
+@pytest.fixture
+def write_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def write(columns):
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pyarrow.table(columns), path)
+        return path
+
+    return write
+
+
+def test_parquet_text_that_is_not_utf8_is_named_or_skipped(write_parquet):
+    pyarrow = pytest.importorskip("pyarrow")
+    text = pyarrow.array([b"one", b"caf\xe9", b"three"], pyarrow.binary()).view(pyarrow.string())
+    path = write_parquet({"id": ["1", "2", "3"], "text": text})
+    with pytest.raises(DataError, match=r"a\.parquet: row 2: 'text' is not valid UTF-8 at byte 3 \(0xe9\)"):
+        list(parquet_documents(path))
+    skipped = SkippedLines()
+    assert [document.id for document in parquet_documents(path, skipped=skipped)] == ["1", "3"]
+    assert skipped.count == 1
+
+
+def test_parquet_times_that_python_does_not_know_are_written_out(write_parquet):
+    pyarrow = pytest.importorskip("pyarrow")
+    times = pyarrow.array([0, 10**18], pyarrow.timestamp("us"))
+    documents = list(parquet_documents(write_parquet({"text": ["a", "b"], "at": times})))
+    assert [document.metadata["at"] for document in documents] == [
+        "1970-01-01 00:00:00",
+        f"<value out of range: {10**18}>",
+    ]
+
+
+def test_parquet_bytes_are_no_text(write_parquet):
+    with pytest.raises(DataError, match=r"a\.parquet: row 1: 'text' must be a string, not bytes"):
+        list(parquet_documents(write_parquet({"text": [b"a"]})))
 
 
 def test_a_broken_parquet_file_is_named(tmp_path):

@@ -126,7 +126,8 @@ def _records(
     if not name.lower().endswith(KINDS):
         raise DataError(f"unknown kind of file; pairs are read from {', '.join(KINDS)}", path=name)
     if name.lower().endswith(".parquet"):
-        for number, record in parquet_records(path, check=_check_columns(name), first=first):
+        check = _check_columns(name)
+        for number, record in parquet_records(path, check=check, first=first, skipped=skipped):
             yield number, 0, record
         return
     with open_binary(path) as stream:

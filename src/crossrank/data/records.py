@@ -66,7 +66,8 @@ def record_id(record: Mapping[str, Any]) -> str | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"the id must be a string or a whole number, not {json_kind(value)}")
+    found = repr(value) if isinstance(value, float) else json_kind(value)
+    raise InputError(f"the id must be a string or a whole number, not {found}")
 
 
 def document_from_record(record: Mapping[str, Any], *, text_column: str | None = None) -> Document:
@@ -203,25 +204,30 @@ def parquet_documents(
     def check(columns: list[str], line: int | None) -> None:
         _check_columns(columns, text_column, name, line)
 
-    for number, row in parquet_records(path, check=check):
+    as_they_are = (text_column or DEFAULT_TEXT_COLUMN, "title", *ID_KEYS)
+    for number, row in parquet_records(path, check=check, skipped=skipped):
+        record = {key: value if key in as_they_are else _json_value(value) for key, value in row.items()}
         try:
-            document = document_from_record(_json_value(row), text_column=text_column)
+            document = document_from_record(record, text_column=text_column)
         except InputError as problem:
             skip_or_raise(DataError(f"row {number}: {problem}", path=name), skipped)
             continue
         yield document
 
 
-def parquet_records(path: Path, *, check: ColumnCheck, first: int = 1) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_records(
+    path: Path, *, check: ColumnCheck, first: int = 1, skipped: SkippedLines | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a Parquet file by column, batch by batch, with their numbers from 1.
 
     Args:
         path: The file.
         check: Called with the columns before the first row; may refuse them.
         first: The number of the row to begin with.
+        skipped: Rows that hold what is not UTF-8 are counted here and left out. Without it the first one is an error.
 
     Raises:
-        DataError: If the file cannot be read.
+        DataError: If the file cannot be read, or, without `skipped`, at the first bad row.
         MissingExtra: If pyarrow is not installed.
     """
     try:
@@ -236,9 +242,47 @@ def parquet_records(path: Path, *, check: ColumnCheck, first: int = 1) -> Iterat
             _check_distinct(columns, name, None)
             check(columns, None)
             for start, batch in _parquet_batches(file, first):
-                yield from enumerate(batch.to_pylist(), start=start)
+                yield from _parquet_rows(batch, start, name, skipped)
     except pyarrow.ArrowException as failure:
         raise DataError(f"not a readable Parquet file: {failure}", path=name) from failure
+
+
+def _parquet_rows(
+    batch: Any, first: int, name: str, skipped: SkippedLines | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):  # something in it is no value of Python: found one by one
+        rows = None
+    if rows is not None:
+        yield from enumerate(rows, start=first)
+        return
+    for at in range(batch.num_rows):
+        row = batch.slice(at, 1)
+        try:
+            record = {key: _parquet_value(row.column(key), key) for key in batch.schema.names}
+        except InputError as problem:
+            skip_or_raise(DataError(f"row {first + at}: {problem}", path=name), skipped)
+            continue
+        yield first + at, record
+
+
+def _parquet_value(column: Any, name: str) -> Any:
+    """Return the only value of a column; a time that Python has no type for is written out."""
+    import pyarrow
+
+    try:
+        try:
+            return column.to_pylist()[0]
+        except (ValueError, OverflowError):
+            if not pyarrow.types.is_temporal(column.type):
+                raise
+            return column.cast(pyarrow.string()).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        bad = error.object[error.start]
+        raise InputError(f"{name!r} is not valid UTF-8 at byte {error.start} (0x{bad:02x})") from None
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{name!r} cannot be read: {error}") from None
 
 
 def _parquet_batches(file: Any, first: int) -> Iterator[tuple[int, Any]]:
