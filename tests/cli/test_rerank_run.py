@@ -55,6 +55,14 @@ def test_top_k_and_fuse(crossrank, reranker, files):
     ]
 
 
+@pytest.mark.parametrize("option", ["--queries", "--corpus", "--run"])
+def test_no_input_is_written_over(crossrank, reranker, files, option):
+    before = files[option].read_bytes()
+    result = crossrank(*command(files | {"-o": files[option]}))
+    assert (result.exit_code, files[option].read_bytes()) == (2, before)
+    assert result.stderr == f"Error: -o {files[option]} is one of the files that are read: give another name\n"
+
+
 def test_everything_packed_gives_the_same_run(crossrank, reranker, files):
     crossrank(*command(files))
     packed = {}

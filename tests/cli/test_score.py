@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from crossrank.cli.loading import LoadOptions
 from crossrank.cli.score import _settings
 from crossrank.data import pair_files
+from crossrank.errors import DataError
 from crossrank.inference.bulk import BulkJob
 from crossrank.reranker import Reranker
 from crossrank.types import Document
@@ -228,6 +229,19 @@ def test_ray_goes_on_with_a_local_job(crossrank, exported, tmp_path, write_jsonl
     found, expected = scores_of(tmp_path / "out"), scores_of(tmp_path / "whole")
     np.testing.assert_allclose([r.pop("score") for r in found], [r.pop("score") for r in expected], atol=1e-4)
     assert found == expected
+
+
+def test_two_writers_of_one_folder_are_refused(tmp_path):
+    from crossrank.data.score_folder import open_score_folder
+
+    with open_score_folder(tmp_path / "out", settings={}):
+        for restart in (False, True):
+            with (
+                pytest.raises(DataError, match=r"out\.part: another process is writing it"),
+                open_score_folder(tmp_path / "out", settings={}, restart=restart),
+            ):
+                pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.slow

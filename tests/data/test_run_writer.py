@@ -1,4 +1,8 @@
 import gzip
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -124,3 +128,40 @@ def test_places_that_cannot_be_written(tmp_path):
         write(tmp_path / "no" / "out.trec")
     with pytest.raises(DataError, match="it is a folder"):
         write(tmp_path)
+    (tmp_path / "link.trec").symlink_to(tmp_path / "out.trec")
+    for place in (tmp_path / "link.trec", Path(os.devnull)):
+        with pytest.raises(DataError, match="it is a link, a pipe or a device: give a plain file"):
+            write(place)
+
+
+def test_two_writers_of_one_output_are_refused(tmp_path, expected):
+    path = tmp_path / "out.trec"
+    with pytest.raises(KeyboardInterrupt), open_run_writer(path, settings=SETTINGS) as writer:
+        writer.write("q0", RUN["q0"])
+        writer.write("q1", RUN["q1"])
+        for restart in (False, True):
+            with pytest.raises(DataError, match=r"out\.trec\.part: another process is writing it: wait until"):
+                write(path, restart=restart)
+        writer.write("q2", RUN["q2"])
+        raise KeyboardInterrupt
+    assert write(path) == 10  # q0 and q1 were kept
+    assert path.read_bytes() == expected
+
+
+def test_a_full_disk_is_named_and_what_was_finished_is_kept(tmp_path, part):
+    interrupt(tmp_path / "out.trec", 5)
+    with pytest.raises(OSError, match="File too large") as raised, limited_file_size(part.stat().st_size + 10):
+        write(tmp_path / "out.trec")
+    assert raised.value.filename == str(part)
+    assert write(tmp_path / "out.trec") == 8
+
+
+@contextmanager
+def limited_file_size(size):
+    """Let every write beyond that fail, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -63,6 +63,8 @@ def whole_run(
     pipe = next((path for path in (queries, corpus, run) if not path.is_file()), None)
     if pipe:
         raise InputError(f"{pipe} is a pipe, but the files of a whole run are read more than once: save it to a file")
+    if output.exists() and any(output.samefile(path) for path in (queries, corpus, run)):
+        raise InputError(f"-o {output} is one of the files that are read: give another name")
     return RunFiles(queries, corpus, run, output)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from crossrank.data.sole_writer import sole_writer
 from crossrank.data.text import reading
 from crossrank.errors import DataError
 
@@ -33,24 +34,48 @@ def open_part(
         restart: Drop what an interrupted writer left.
 
     Raises:
-        DataError: If the file cannot be created, or what an interrupted writer left has other settings.
+        DataError: If the file cannot be created, another process is writing it, or what an interrupted writer left has
+            other settings.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise DataError("cannot be written: " + ("it is a folder" if path.is_dir() else "no such folder"), path=path)
+    _check_writable(path)
     part, header = part_of(path), path.with_name(path.name + ".part.json")
-    if restart:
-        part.unlink(missing_ok=True)
-    if part.exists() and part.stat().st_size:
-        _check_settings(part, header, settings)
+    with naming(part), sole_writer(part, create=part.touch):
+        with ExitStack() as when_interrupted:
+            when_interrupted.callback(_drop_if_empty, part, header)
+            if part.stat().st_size and not restart:
+                _check_settings(part, header, settings)
+            else:
+                header.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            with part.open("a+b") as stream:
+                if restart:
+                    stream.truncate(0)
+                yield stream
+            when_interrupted.pop_all()
+        finish(part, path)
+        header.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an error of the system that names no file, such as that the disk is full, the name of what was written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir():
+        problem = "it is a folder"
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        problem = "it is a link, a pipe or a device: give a plain file"
+    elif not path.parent.is_dir():
+        problem = "no such folder"
     else:
-        header.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    with ExitStack() as when_interrupted:
-        when_interrupted.callback(_drop_if_empty, part, header)
-        with part.open("a+b") as stream:
-            yield stream
-        when_interrupted.pop_all()
-    finish(part, path)
-    header.unlink(missing_ok=True)
+        return
+    raise DataError(f"cannot be written: {problem}", path=path)
 
 
 def _check_settings(part: Path, header: Path, settings: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.pair_files import PairRow
-from crossrank.data.part_file import refuse_other_settings
+from crossrank.data.part_file import naming, refuse_other_settings
+from crossrank.data.sole_writer import sole_writer
 from crossrank.data.text import reading
 from crossrank.errors import DataError, InputError, MissingExtra
 from crossrank.types import Scores
@@ -101,22 +103,23 @@ def open_score_folder(folder: Path, *, settings: Mapping[str, Any], restart: boo
     if not folder.absolute().parent.is_dir():
         raise DataError("cannot be written: no such folder", path=folder.parent)
     part = folder.with_name(folder.name + ".part")
-    if restart and part.exists():
-        shutil.rmtree(part)
-    records = _finished(part, settings) if (part / MANIFEST).exists() else []
-    part.mkdir(exist_ok=True)
-    scores = ScoreFolder(part, settings, records)
-    scores.write_manifest(complete=False)
-    try:
-        yield scores
-    except BaseException:
-        if not scores.records:
-            shutil.rmtree(part)
-        raise
-    for stray in part.glob("*.tmp"):
-        stray.unlink()
-    scores.write_manifest(complete=True)
-    part.replace(folder)
+    with naming(part), sole_writer(part, create=partial(part.mkdir, exist_ok=True)):
+        if restart:
+            for left in part.iterdir():
+                left.unlink()
+        records = _finished(part, settings) if (part / MANIFEST).exists() else []
+        scores = ScoreFolder(part, settings, records)
+        try:
+            scores.write_manifest(complete=False)
+            yield scores
+        except BaseException:
+            if not scores.records:
+                shutil.rmtree(part)
+            raise
+        for stray in part.glob("*.tmp"):
+            stray.unlink()
+        scores.write_manifest(complete=True)
+        part.replace(folder)
 
 
 def write_shard(
