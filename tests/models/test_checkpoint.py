@@ -217,6 +217,8 @@ def test_no_tokenizer_at_all(bert):
 def test_a_revision_makes_no_sense_for_a_folder(bert):
     with pytest.raises(InputError, match="revision='main' was given"):
         open_checkpoint(bert, revision="main")
+    with pytest.raises(InputError, match="revision='main' was given, but crossrank-mini-en-v1 ships in the package"):
+        open_checkpoint(None, revision="main")
 
 
 def test_a_bi_encoder_is_refused(bert):

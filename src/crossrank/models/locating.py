@@ -21,9 +21,11 @@ def find_folder(model: str | Path | None, revision: str | None) -> Path:
 
     Raises:
         CheckpointError: If there is none.
-        InputError: If a revision was given for a folder.
+        InputError: If a revision was given for a folder or for the shipped model.
     """
     if model is None or model == DEFAULT_MODEL:
+        if revision is not None:
+            raise InputError(f"revision={revision!r} was given, but {DEFAULT_MODEL} ships in the package: leave it out")
         return _ASSETS / DEFAULT_MODEL
     folder = Path(model).expanduser()
     if folder.is_dir():
