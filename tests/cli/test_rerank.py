@@ -234,6 +234,35 @@ def test_a_closed_pipe_is_silent(tmp_path, write_jsonl):
     assert run.stderr == ""
 
 
+def test_closed_standard_streams(tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "a.jsonl", {"text": "red planet"})
+
+    def run(arguments):
+        command = f"{sys.executable} {SCRIPT} rerank red {arguments}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run(f"{path} <&-") == (0, "1\t1\t\t\tred planet\n", "")
+    assert run("<&-") == (
+        2,
+        "",
+        "Error: no FILE, and nothing is piped into standard input: name files or folders to rank\n",
+    )
+    assert run("- <&-") == (2, "", "Error: <stdin>: standard input is closed: name files, or pipe something in\n")
+    assert run(f"{path} >&-") == (0, "", "")
+    assert run(f"{path} --json >&-") == (0, "", "")
+    assert run(f"{path} 2>&-") == (0, "1\t1\t\t\tred planet\n", "")
+    assert run("missing.txt 2>&-") == (2, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
+def test_a_full_disk_is_named(tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "a.jsonl", {"text": "red planet"})
+    command = f"{sys.executable} {SCRIPT} rerank red {path} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "Error: standard output: No space left on device\n")
+
+
 def test_output_is_utf8_whatever_the_locale(start, tmp_path, write_jsonl):
     path = write_jsonl(tmp_path / "a.jsonl", {"text": "🍞 שלום"})
     process = start("rerank", QUERY, path, env=os.environ | {"PYTHONIOENCODING": "latin-1"})

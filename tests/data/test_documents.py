@@ -60,6 +60,20 @@ def test_a_folder_without_known_files_is_an_error(tmp_path):
         ids(tmp_path)
 
 
+def test_pipes_in_a_folder_are_passed_over(folder):
+    os.mkfifo(folder / "waiting.txt")
+    assert "z" in ids(folder)
+
+
+def test_links_in_a_folder(folder):
+    (folder / "b" / "up").symlink_to(folder)
+    (folder / "linked.jsonl").symlink_to(folder / "z.jsonl")
+    assert ids(folder).count("z") == 2
+    (folder / "gone.txt").symlink_to(folder / "nowhere.txt")
+    with pytest.raises(DataError, match=r"gone\.txt: no such file"):
+        ids(folder)
+
+
 def test_unknown_and_missing_files(tmp_path):
     (tmp_path / "a.docx").touch()
     with pytest.raises(DataError, match=r"a\.docx: unknown kind of file; known are \.jsonl"):

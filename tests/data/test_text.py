@@ -54,6 +54,11 @@ def test_utf16_is_recognised(tmp_path):
     assert "looks like UTF-16" in str(next(read_lines(path)).error)
 
 
+def test_gzip_under_another_name_is_recognised(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"one"))))
+    assert "it is packed with gzip; give the path of a file whose name ends in .gz" in str(next(read_lines("-")).error)
+
+
 def test_gzip_reads_as_the_plain_file(tmp_path):
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"one\n") + gzip.compress(b"two\n"))

@@ -24,6 +24,7 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
+        _occupy_closed_streams()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -36,7 +37,7 @@ class CommandGroup(TyperGroup):
             _drop_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
-            raise _ended(str(error), FAILED) from None
+            raise _ended(_in_words(error), FAILED) from None
         except KeyboardInterrupt:
             raise _ended("interrupted", INTERRUPTED) from None
 
@@ -44,6 +45,30 @@ class CommandGroup(TyperGroup):
 def _ended(message: str, code: int) -> typer.Exit:
     typer.secho(f"Error: {message}", err=True, fg=typer.colors.RED)
     return typer.Exit(code)
+
+
+def _in_words(error: OSError) -> str:
+    """Say what the system refused, and where; what names no file was written to standard output."""
+    if not error.strerror:
+        return str(error)
+    where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+    return f"{where}: {error.strerror}"
+
+
+def _occupy_closed_streams() -> None:
+    """Give closed standard streams a number that leads nowhere, so that no file that is opened later gets it.
+
+    What is printed where standard output is closed goes nowhere, as with `print`; `sys.stdin` stays None.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _drop_stdout() -> None:

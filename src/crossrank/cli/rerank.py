@@ -142,7 +142,7 @@ def rerank_files(
     from crossrank.data.documents import read_documents
     from crossrank.data.text import STDIN, SkippedLines
 
-    if not files and is_terminal(sys.stdin):
+    if not files and (sys.stdin is None or is_terminal(sys.stdin)):
         raise InputError("no FILE, and nothing is piped into standard input: name files or folders to rank")
     skipped = SkippedLines() if options.skip_bad else None
     found = list(read_documents(files or [STDIN], text_column=text_column, skipped=skipped))

@@ -50,7 +50,8 @@ def read_documents(
     JSONL, CSV and TSV give a document a row, Parquet too, and a field `image` of it is a path in the file's folder or
     a data URL; Markdown and plain text give one a paragraph, and these but
     Parquet may be packed with gzip (`.gz`). A PDF gives one a page, with its text layer and its image; an image file
-    is a document. A folder is searched through in sorted order for files of these kinds; hidden ones are passed over.
+    is a document. A folder is searched through in sorted order for files of these kinds; hidden ones and links to
+    other folders are passed over.
     Standard input (`-`) and pipes are JSONL where they start with `{`, else plain text. The same id may stand in
     several documents.
 
@@ -75,7 +76,8 @@ def _files(path: str | Path) -> Sequence[str | Path]:
     with reading(display_name(path)):
         for folder, folders, names in os.walk(path, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [Path(folder, name) for name in names if not name.startswith(".") and _kind(name)]
+            known = (Path(folder, name) for name in names if not name.startswith(".") and _kind(name))
+            found += [file for file in known if not _is_pipe(file)]  # a reader would wait for a writer
     if not found:
         raise DataError(f"no files of a known kind in this folder ({', '.join(EXTENSIONS)})", path=display_name(path))
     return sorted(found)

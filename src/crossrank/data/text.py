@@ -18,6 +18,12 @@ from crossrank.errors import DataError
 STDIN = "-"
 # Of the lines that were skipped this many are kept to be shown; all are counted.
 MAX_KEPT_ERRORS = 20
+# What a file is that begins so, and what to do with it.
+_REMEDIES = {
+    codecs.BOM_UTF16_LE: "it looks like UTF-16; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "it looks like UTF-16; save it as UTF-8",
+    b"\x1f\x8b": "it is packed with gzip; give the path of a file whose name ends in .gz, or unpack it first",
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ def open_binary(path: str | Path) -> Iterator[IO[bytes]]:
 
 def _open(path: str | Path) -> AbstractContextManager[IO[bytes]]:
     if str(path) == STDIN:
+        if sys.stdin is None:
+            raise DataError("standard input is closed: name files, or pipe something in", path=display_name(STDIN))
         return nullcontext(sys.stdin.buffer)
     if str(path).lower().endswith(".gz"):
         return cast("IO[bytes]", gzip.open(path, "rb"))
@@ -147,10 +155,9 @@ def _decode(raw: bytes, number: int, offset: int, name: str) -> Line:
         error = None
     except UnicodeDecodeError as failure:
         text = raw.decode("utf-8", "replace")
-        hint = "it looks like UTF-16; " if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ""
+        remedy = next((remedy for start, remedy in _REMEDIES.items() if raw.startswith(start)), "save it as UTF-8")
         error = DataError(
-            f"not valid UTF-8 at byte {offset + failure.start} of the file "
-            f"(0x{raw[failure.start]:02x}); {hint}save it as UTF-8",
+            f"not valid UTF-8 at byte {offset + failure.start} of the file (0x{raw[failure.start]:02x}); {remedy}",
             path=name,
             line=number,
         )
