@@ -44,6 +44,10 @@ def test_an_image_is_offered_with_ever_fewer_pixels():
     assert np.prod(sizes[0].size) <= 602112
 
 
+def test_the_largest_image_fills_the_pixels():
+    assert Patching(28, 3136, 768 * 28 * 28).max_tokens == 768
+
+
 def test_long_thin_images_are_refused():
     with pytest.raises(InputError, match=r"document 0.*one side is over 200 times"):
         next(Patching(28, 3136, 602112).sizes(source(801, 4)))

@@ -62,6 +62,11 @@ def test_tiles_are_those_of_the_plain_rule(mode, size):
     assert all(tile.tobytes() == reference.tobytes() for tile, reference in zip(tiles, expected, strict=True))
 
 
+def test_the_largest_image_has_all_tiles_and_the_thumbnail():
+    assert [Tiling(512, 256, most, use_thumbnail=True).max_tokens for most in (1, 2, 6)] == [256, 768, 1792]
+    assert Tiling(512, 256, 6, use_thumbnail=False).max_tokens == 1536
+
+
 def test_the_thumbnail_is_last():
     image = Image.new("RGB", (64, 32), "red")
     image.paste("blue", (32, 0, 64, 32))

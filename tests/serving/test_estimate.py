@@ -39,3 +39,13 @@ def test_what_is_cut_does_not_count_and_windows_do():
     )
     assert cut == 128
     assert windows > 5000
+
+
+@pytest.mark.parametrize("on_overflow", ["truncate", "chunk"])
+def test_an_image_counts_as_the_largest_that_the_model_looks_at(on_overflow):
+    pages = RerankRequest(pairs=(("red?", Document(image=b"page 1")), ("red?", Document("Mars", image=b"page 2"))))
+    texts, images = (
+        estimate_tokens(pages, max_length=8192, on_overflow=on_overflow, image_tokens=tokens) for tokens in (0, 1792)
+    )
+    assert texts < 30
+    assert images == texts + 2 * 1792

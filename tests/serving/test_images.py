@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import io
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
+from running_server import Gate, wait_until
 
+from crossrank import Reranker
 from crossrank.serving.exchange import RerankRequest
 from crossrank.serving.image_urls import ImageFetcher
 from crossrank.serving.images import check_image, read_base64, resolve_images
 from crossrank.serving.options import ImageLimits
 from crossrank.serving.problems import Kind, Problem
 from crossrank.types import Document
+from tiny_vision import save_tiny_nemotron_vl
 
 LIMITS = ImageLimits(max_bytes=5000, max_pixels=10_000)
 
@@ -130,3 +136,58 @@ def test_a_model_that_reads_images_gets_them_and_a_model_of_texts_says_that_it_c
     answer = seeing.post("/score", {"queries": "red", "documents": [content], "truncate_prompt_tokens": -1})
     assert answer.status_code == 200, answer.text
     assert [document.image for document in seen] == [picture()]
+
+
+@pytest.fixture(scope="module")
+def page_reranker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nemotron-vl")
+    save_tiny_nemotron_vl(folder)
+    return Reranker.load(folder, device="cpu", dtype="float32")
+
+
+def test_the_tokens_of_images_are_admitted_before_they_are_decoded(start, page_reranker):
+    runtime = start(page_reranker).service.models.default
+    pages = RerankRequest(pairs=(("red", Document(image=b"page 1")), ("red", Document(image=b"page 2"))))
+    with runtime.place(pages, deadline=time.monotonic() + 60) as ticket:
+        print(f"{ticket.cost} tokens for two pages of at most 28 image tokens")
+        assert ticket.cost >= 2 * 28
+
+
+def test_an_image_that_is_cut_short_refuses_its_own_request_and_no_other(start, page_reranker):
+    reranker = copy.copy(page_reranker)
+    reranker.compute = gate = Gate(reranker)
+    server = start(reranker)
+    noise = Image.effect_noise((90, 60), 80).convert("RGB")
+    whole, cut = (io.BytesIO() for _ in range(2))
+    noise.save(whole, "JPEG")
+    cut.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+    check_image(cut.getvalue(), ImageLimits())
+
+    def ask(images):
+        documents = ["a text", *({"image": data_url(image.getvalue(), "jpeg")} for image in images)]
+        return server.post("/v1/rerank", {"query": "red", "documents": documents})
+
+    def scores(answer):
+        return [result["relevance_score"] for result in answer.json()["results"]]
+
+    gate.opened.clear()
+    held = len(gate.batches)
+    queue = server.service.models.default.queue
+    with ThreadPoolExecutor() as clients:
+        try:
+            asked = [clients.submit(ask, [])]
+            wait_until(lambda: len(gate.batches) > held, 30)
+            asked += [clients.submit(ask, images) for images in ([whole], [whole, cut], [cut], [whole, whole])]
+            wait_until(lambda: len(queue._ready) == 4, 30)
+        finally:
+            gate.opened.set()
+        answers = [answer.result() for answer in asked]
+    for answer in answers:
+        print(answer.status_code, answer.text[:160])
+    assert [answer.status_code for answer in answers] == [200, 200, 422, 422, 200]
+    assert "document 2: the image of" in answers[2].text and "damaged or cut short" in answers[2].text
+    assert "document 1: the image of" in answers[3].text
+    assert max(map(len, gate.batches)) > 4, "they were computed in one step"
+    again = scores(ask([whole]))
+    assert again == pytest.approx(scores(answers[1]), rel=1e-4)
+    assert server.get("/health").status_code == 200

@@ -75,6 +75,11 @@ class Patching:
     max_pixels: int
     as_qwen_utils: bool = False
 
+    @property
+    def max_tokens(self) -> int:
+        """Image tokens of the largest image."""
+        return self.max_pixels // self.factor**2
+
     def sizes(self, source: LazyImage) -> Iterator[PatchedImage]:
         """Yield an image as it is resized, then with half the pixels, and so on.
 

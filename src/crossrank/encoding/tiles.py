@@ -138,6 +138,11 @@ class Tiling:
     max_tiles: int
     use_thumbnail: bool
 
+    @property
+    def max_tokens(self) -> int:
+        """Image tokens of the largest image."""
+        return num_tiles((self.max_tiles, 1), use_thumbnail=self.use_thumbnail) * self.tokens_per_tile
+
     def sizes(self, source: LazyImage) -> Iterator[TiledImage]:
         """Yield an image as it is cut, then with ever fewer tiles."""
         seen = None

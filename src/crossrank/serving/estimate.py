@@ -10,18 +10,19 @@ _ASCII_LETTERS_PER_TOKEN, _OTHER_LETTERS_PER_TOKEN = 4, 2
 _SPECIAL_TOKENS = 3
 
 
-def estimate_tokens(request: RerankRequest, *, max_length: int, on_overflow: OnOverflow) -> int:
+def estimate_tokens(request: RerankRequest, *, max_length: int, on_overflow: OnOverflow, image_tokens: int = 0) -> int:
     """Return about how many tokens are computed for a request, at least 1.
 
     Args:
-        request: Whose texts are not read.
+        request: Whose texts are not read, and whose images are not decoded.
         max_length: Most tokens of a pair.
         on_overflow: Windows over long documents are counted each.
+        image_tokens: Of the largest image; 0 for a model that looks at none.
     """
     limit = min(request.truncation.max_length or max_length, max_length)
     total = 0
     for query, document in request.pairs:
-        num_query = _count(query) + _SPECIAL_TOKENS
+        num_query = _count(query) + _SPECIAL_TOKENS + (image_tokens if document.image is not None else 0)
         num_document = _count(document.text)
         if on_overflow == "chunk":
             num_windows = max(1, -(-num_document // max(1, limit - num_query)))

@@ -169,11 +169,16 @@ class ModelRuntime:
                 self._recover()
 
     def _compute(self, step: list[Slice]) -> bool:
+        """Compute a step; return whether the backend works."""
         encoded = concatenate([part.encoded for part in step])
         began = time.monotonic()
         try:
             logits = self.reranker.compute(encoded)
         except Exception as error:
+            # An image that passed for one, and is cut short, is known when it is decoded: its request's own fault.
+            others = self._refuse_unreadable(step) if isinstance(error, InputError) else step
+            if len(others) < len(step):
+                return not others or self._compute(others)
             # The traceback of a runtime holds shapes and kernels, never texts.
             _log.error("the backend of model %s failed: %s", self.name, type(error).__name__, exc_info=True)
             self.state = State.FAILED
@@ -185,6 +190,20 @@ class ModelRuntime:
         self._metrics.step(self.name, len({part.ticket for part in step}), encoded.lengths, padding, seconds)
         self._metrics.queue(self.name, self.queue)
         return True
+
+    def _refuse_unreadable(self, step: list[Slice]) -> list[Slice]:
+        """Refuse the requests of a step that have an image that cannot be read, and return the slices of the others."""
+        others = []
+        for part in step:
+            try:
+                for image in part.encoded.images:
+                    if image is not None:
+                        image.pixels()
+            except InputError as error:
+                self.queue.withdraw(part.ticket, Problem(Kind.UNUSABLE, str(error)))
+            else:
+                others.append(part)
+        return others
 
     def _recover(self) -> None:
         """Try the backend until it works again or the server stops."""
@@ -247,10 +266,12 @@ class ModelRuntime:
         return sigmoid(logits), "sigmoid"
 
     def _estimate(self, request: RerankRequest) -> int:
+        visual = self.reranker.checkpoint.visual
         return estimate_tokens(
             request,
             max_length=self.reranker.checkpoint.max_length,
             on_overflow=request.on_overflow or self._on_overflow,
+            image_tokens=visual.sizing.max_tokens if visual else 0,
         )
 
 
