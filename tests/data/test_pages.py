@@ -42,6 +42,31 @@ def test_images_are_paths_in_the_folder(pages):
         assert data.corpus.get("p2") is None
 
 
+def test_pages_may_stand_behind_many_texts(pages):
+    folder = pages()
+    (folder / "corpus.jsonl.gz").unlink()
+    records = [{"_id": f"t{i}", "text": f"text {i}"} for i in range(300)] + [{"_id": "p1", "image": "p1.png"}]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    with open_beir(folder, split="dev") as data:
+        assert data.modality == "image+text"
+        assert data.corpus.get("p1").image == folder / "p1.png"
+        assert data.corpus.get("t7").image is None
+
+
+def test_other_pixels_under_the_same_names_are_another_set(pages):
+    def fingerprint():
+        with open_beir(folder, split="dev") as data:
+            return data.fingerprint
+
+    folder = pages()
+    without = fingerprint()
+    (folder / "images").mkdir()
+    (folder / "images" / "p1.png").write_bytes(b"drawn at 72 dpi")
+    before = fingerprint()
+    (folder / "images" / "p1.png").write_bytes(b"drawn at 96 dpi")
+    assert len({without, before, fingerprint()}) == 3, "stored scores of other pixels must not be taken for these"
+
+
 def test_an_image_may_be_a_data_url(pages):
     folder = pages()
     (folder / "corpus.jsonl.gz").unlink()

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -15,8 +16,8 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crossrank.data.evaluation_set import EvaluationSet
-from crossrank.data.pages import with_images
+from crossrank.data.evaluation_set import EvaluationSet, Modality
+from crossrank.data.pages import attach_images, named_image
 from crossrank.data.qrels import read_qrels
 from crossrank.data.records import document_from_record, parse_object, read_json_objects, record_id
 from crossrank.data.text import (
@@ -66,11 +67,20 @@ class Corpus:
 
     In memory it takes 16 bytes a document, a hash of the id and the place in the file; the ids themselves are
     compared in the file, so two ids with one hash are told apart. Not safe to call from several threads.
+
+    Attributes:
+        modality: What there is to read of the documents; some may have text alone, or an image alone.
     """
 
     def __init__(
-        self, stream: IO[bytes], name: str, hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]
+        self,
+        stream: IO[bytes],
+        name: str,
+        hashes: npt.NDArray[np.uint64],
+        offsets: npt.NDArray[np.int64],
+        modality: Modality,
     ) -> None:
+        self.modality = modality
         self._stream = stream
         self._name = name
         self._hashes = hashes
@@ -194,10 +204,11 @@ def open_beir(folder: str | Path, *, split: str | None = None, name: str | None 
             corpus,
             qrels,
             split=files.split,
+            modality=corpus.modality,
             queries_are_documents=queries_are_documents(str(name or ""), Path(folder).resolve().name),
             fingerprint=_fingerprint(files.queries, files.corpus),
         )
-        yield with_images(found_set, Path(folder))
+        yield found_set if corpus.modality == "text" else _with_images(found_set, Path(folder))
 
 
 def queries_are_documents(*names: str) -> bool:
@@ -236,6 +247,19 @@ def find_beir(folder: str | Path, *, split: str | None = None) -> BeirFiles:
     return BeirFiles(split, _find_or_raise(folder, "queries.jsonl"), _find_or_raise(folder, "corpus.jsonl"), qrels)
 
 
+def _with_images(data: EvaluationSet, folder: Path) -> EvaluationSet:
+    """Return the set with the images of its documents: their content is part of what the set is known by."""
+    digest = hashlib.sha256()
+    for document in data.corpus:
+        named = named_image(document)
+        if named is not None and not named.startswith("data:"):
+            with suppress(OSError, ValueError):  # whatever reads the image says what is wrong with it
+                digest.update(_digest(folder / named).encode("ascii"))
+            digest.update(b"\n")
+    fingerprint = f"{data.fingerprint}, images {digest.hexdigest()[:16]}"
+    return replace(data, corpus=attach_images(data.corpus, folder), fingerprint=fingerprint)
+
+
 def _fingerprint(*files: Path) -> str:
     """What files hold: a copy of them is the same data. The day of a file says less, and reading it costs little."""
     return ", ".join(f"{file.name} {_digest(file)}" for file in files)
@@ -259,23 +283,26 @@ def _find(folder: Path, name: str) -> Path | None:
 
 def _index(
     stream: IO[bytes], name: str, skipped: SkippedLines | None
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], Modality]:
     hashes, offsets = array("Q"), array("q")
+    has_images = has_text = False
     for line, record in read_json_objects(decode_lines(stream, name), name, skipped):
         try:
-            document_from_record(record)
+            document = document_from_record(record)
             document_id = record_id(record)
             if document_id is None:
                 raise InputError("no '_id'")
         except InputError as error:
             skip_or_raise(DataError(str(error), path=name, line=line.number), skipped)
             continue
+        has_images |= named_image(document) is not None
+        has_text |= bool(document.text)
         hashes.append(_hash(document_id))
         offsets.append(line.offset)
     keys = np.frombuffer(hashes, np.uint64) if hashes else np.zeros(0, np.uint64)
     places = np.frombuffer(offsets, np.int64) if offsets else np.zeros(0, np.int64)
     order = np.argsort(keys, kind="stable")
-    return keys[order], places[order]
+    return keys[order], places[order], ("image+text" if has_text else "image") if has_images else "text"
 
 
 def _hash(document_id: str) -> int:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from crossrank.data.evaluation_set import DocumentStore, EvaluationSet, Modality
 from crossrank.errors import InputError
 from crossrank.types import Document
-
-# So many documents are looked at to tell what the pages of a corpus hold: some pages have no text.
-_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -36,20 +32,6 @@ class _ChangedCorpus:
         return len(self.corpus)
 
 
-def with_images(data: EvaluationSet, folder: Path) -> EvaluationSet:
-    """Return the set with the images of its documents, where their records name any.
-
-    Args:
-        data: Its documents carry the field `image` in their metadata: a path, or a data URL.
-        folder: What the paths of the images are relative to.
-    """
-    seen = list(islice(data.corpus, _LOOKED_AT))
-    if not any(isinstance(document.metadata.get("image"), str) for document in seen):
-        return data
-    modality: Modality = "image+text" if any(document.text for document in seen) else "image"
-    return replace(data, corpus=attach_images(data.corpus, folder), modality=modality)
-
-
 def attach_images(corpus: DocumentStore, folder: Path) -> DocumentStore:
     """Return a corpus whose documents have the images that their records name; see `attach_image`."""
     return _ChangedCorpus(corpus, lambda document: attach_image(document, folder))
@@ -62,13 +44,19 @@ def attach_image(document: Document, folder: Path) -> Document:
         document: Carries the field `image` in its metadata: a path, a data URL, or a URL, which is fetched by nobody.
         folder: What the path is relative to.
     """
-    named = document.metadata.get("image")
-    if not isinstance(named, str) or not named:
+    named = named_image(document)
+    if named is None:
         return document
     if named.startswith("data:"):
         rest = {key: value for key, value in document.metadata.items() if key != "image"}
         return replace(document, metadata=rest, image=named)
     return replace(document, image=named if named.startswith(("http://", "https://")) else folder / named)
+
+
+def named_image(document: Document) -> str | None:
+    """Return the image that the record of a document names: a path, a data URL, or a URL."""
+    named = document.metadata.get("image")
+    return named if isinstance(named, str) and named else None
 
 
 def in_modality(data: EvaluationSet, modality: Modality) -> EvaluationSet:
