@@ -108,10 +108,12 @@ def test_limits_and_tiles_of_the_checkpoint_can_be_stated(tmp_path):
     assert Reranker.load(saved, device="cpu").checkpoint.visual == stated
 
 
-def test_a_text_model_names_families_that_read_images(tiny_checkpoint):
+def test_a_text_model_names_models_that_read_images(tiny_checkpoint):
     text_model = Reranker.load(tiny_checkpoint("bert"), backend="torch", device="cpu")
-    with pytest.raises(InputError, match=r"document 0 is an image without text.*llama_nemotron_vl"):
+    checkpoint = r"llama_nemotron_vl \(nvidia/llama-nemotron-rerank-vl-1b-v2\)"
+    with pytest.raises(InputError, match=r"document 0 is an image without text.*" + checkpoint) as problem:
         text_model.rank(QUERY, [Document(image=page(0))])
+    print(problem.value)
     with pytest.raises(InputError, match="for models that read images"):
         text_model.rank(QUERY, ["text"], on_overflow="fewer_tiles")
     with pytest.raises(InputError, match="does not cut images into tiles"):

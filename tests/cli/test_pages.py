@@ -65,7 +65,7 @@ def test_an_image_for_a_text_model_names_families_that_read_it(crossrank, rerank
     for arguments in ((report, scan), (scan,), (report, "--modality", "image"), (report, "--modality", "both")):
         result = crossrank("rerank", QUERY, *arguments)
         assert result.exit_code == 2
-        assert "of one of the families llama_nemotron_vl, jina_reranker_m0" in result.stderr
+        assert "of one of the families llama_nemotron_vl (nvidia/llama-nemotron-rerank-vl-1b-v2), " in result.stderr
 
 
 def test_a_folder_of_slides_and_notes_is_read_as_far_as_it_holds_text(crossrank, reranker, tmp_path):

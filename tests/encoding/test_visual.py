@@ -4,6 +4,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from crossrank import Document
+from crossrank.encoding.pairs import Truncation
 from crossrank.encoding.tiles import Tiling
 from crossrank.encoding.visual import VisualEncoder, VisualFormat, VisualLimits
 from crossrank.errors import CheckpointError, InputError
@@ -67,6 +68,12 @@ def test_limits_are_by_what_a_document_holds():
 def test_an_image_that_does_not_fit_is_refused_and_named():
     with pytest.raises(InputError, match=r"document 1 \(page 3\).*image tokens are never cut.*fewer_tiles"):
         encoder(image=40).encode([(QUERY, "text"), (QUERY, Document(image=PAGE, id="page 3"))])
+
+
+def test_the_limit_that_an_image_does_not_fit_in_is_the_one_that_was_asked_for():
+    asked = encoder(image=100).with_truncation(Truncation(max_length=30))
+    with pytest.raises(InputError, match="do not fit in max_length=30 tokens"):
+        asked.encode([(QUERY, Document(image=PAGE))])
 
 
 def test_an_image_may_fill_the_limit_to_the_last_token():

@@ -241,6 +241,7 @@ class VisualEncoder:
         if fallback is not None:
             return fallback
         limit = self._limit(has_image=True, has_text=bool(text))
+        limit = min(limit, self._truncation.max_length or limit)
         advice = "" if self._fewer_tiles else ", let on_overflow='fewer_tiles' make the image smaller"
         raise InputError(
             f"{source.where}: image and query do not fit in max_length={limit} tokens, and image tokens are never cut: "

@@ -149,9 +149,17 @@ JINA_M0 = VISUAL_FAMILIES[1]
 QWEN3_VL = VISUAL_FAMILIES[-1]
 
 
+_CHECKPOINTS = {
+    "llama_nemotron_vl": "nvidia/llama-nemotron-rerank-vl-1b-v2",
+    "jina_reranker_m0": "jinaai/jina-reranker-m0",
+    "monoqwen2_vl": "lightonai/MonoQwen2-VL-v0.1",
+    "qwen3_vl_reranker": "Qwen/Qwen3-VL-Reranker-2B",
+}
+
+
 def image_families() -> str:
-    """Return the names of the families that read images, for errors."""
-    return ", ".join(family.name for family in VISUAL_FAMILIES)
+    """Return the families that read images, each with a checkpoint on the hub, for errors."""
+    return ", ".join(f"{family.name} ({_CHECKPOINTS[family.name]})" for family in VISUAL_FAMILIES)
 
 
 def read_visual_format(
