@@ -14,6 +14,7 @@ from chromium import EXECUTABLE, Chromium
 from running_server import fixed_logits
 
 from crossrank.serving.dialects.choice import DIALECTS
+from tiny_pdf import pdf_bytes
 
 QUERY = "Which planet is known as the Red Planet?"
 TEXTS = ["Bread needs flour and water.", "Mars isn't blue: it's the Red Planet.", "Paris"]
@@ -112,6 +113,10 @@ def test_the_texts_of_a_pdf(start):
     for content, status in [(b"no pdf", 422), (b"", 422), (b"x" * 6000, 413)]:
         assert server.client.post("/playground/pdf", content=content, headers=headers).status_code == status
     assert server.client.post("/playground/pdf", content=pdf("a")).status_code == 401
+    broken = pdf_bytes("one", "two", "three").replace(b"8 0 R]", b"99 0 R]")
+    refused = server.client.post("/playground/pdf", content=broken, headers=headers)
+    assert refused.status_code == 422
+    assert "page 3 of the PDF cannot be read" in refused.text
 
 
 # ---- in the browser

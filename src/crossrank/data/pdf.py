@@ -224,14 +224,21 @@ def _read_pages(file: PdfFile) -> list[_TextLayer | DataError]:
         for number in range(1, len(document) + 1):
             try:
                 page = document[number - 1]
-                layer = page.get_textpage()
-                pages.append(_TextLayer(number, page.get_size(), _clean(layer.get_text_bounded())))
+                pages.append(_TextLayer(number, page.get_size(), page_text(page)))
             except pypdfium2.PdfiumError as error:
                 pages.append(file.error(number, f"cannot be read: {error}"))
                 continue
-            layer.close()
             page.close()
     return pages
+
+
+def page_text(page: Any) -> str:
+    """Return the text layer of a page of pypdfium2, empty where it has none; `PDFIUM` is held meanwhile."""
+    layer = page.get_textpage()
+    try:
+        return _clean(layer.get_text_bounded())
+    finally:
+        layer.close()
 
 
 def _clean(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from crossrank.data.pdf import PDFIUM
+from typing import Any
+
+from crossrank.data.pdf import PDFIUM, page_text
 from crossrank.serving.problems import Kind, Problem
 
 MAX_PAGES = 1000
@@ -26,6 +28,18 @@ def page_texts(content: bytes) -> list[str]:
         try:
             if len(document) > MAX_PAGES:
                 raise Problem(Kind.UNUSABLE, f"the PDF has {len(document)} pages; at most {MAX_PAGES} are read here")
-            return [page.get_textpage().get_text_range() for page in document]
+            return [_text(document, index) for index in range(len(document))]
         finally:
             document.close()
+
+
+def _text(document: Any, index: int) -> str:
+    from pypdfium2 import PdfiumError
+
+    try:
+        page = document[index]
+        text = page_text(page)
+    except PdfiumError:
+        raise Problem(Kind.UNUSABLE, f"page {index + 1} of the PDF cannot be read") from None
+    page.close()
+    return text
