@@ -36,8 +36,11 @@ def cell(base, reranked, fused, *, language=None, p_value=0.5):
 def test_the_page_says_what_is_stored(results, tmp_path):
     for stage in results.STAGES:
         better = 0.1 if stage == "dense" else 0.0
-        sets = {name: {f"{name}-a": cell(0.5 + better, 0.6, 0.4)} for name in ("left-out", "training", "pages")}
+        sets = {
+            name: {f"{name}-a": cell(0.5 + better, 0.6, 0.4)} for name in ("left-out", "training", "large", "pages")
+        }
         sets["left-out"]["left-out-b"] = cell(0.3 + better, 0.2, 0.35)
+        sets["japanese"] = {"jaquad-ja": cell(0.5, 0.6, 0.7, language="ja")}
         sets["languages"] = {"faquad-pt": cell(0.5, 0.6, 0.7, language="pt")}
         sets["xquad"] = {
             "xquad-de": cell(0.8, 0.7, 0.9, language="de"), "xquad-th": cell(0.6, 0.1, 0.5, language="th"),
@@ -53,17 +56,17 @@ def test_the_page_says_what_is_stored(results, tmp_path):
     results.write(args)
     page = args.out.read_text()
     print(page)
-    assert "| pages-a | 50 | 0.500 | **0.600** | 0.400 | **0.600** | **0.600** | 0.400 |\n" in page
+    assert "| large-a | 50 | 0.500 | **0.600** | 0.400 | **0.600** | **0.600** | 0.400 |\n" in page
     assert "| left-out-b | 50 | 0.300 | 0.200 | 0.350 | **0.400** | 0.200 | 0.350 |" in page
     assert "| mean of 2 | 100 | 0.400 | 0.400 | 0.375 | **0.500** | 0.400 | 0.375 |" in page
     assert "| left-out-b | -0.100 [-0.10, +0.20] | +0.050 [+0.01, +0.20] \\* |" in page
     assert "| macro mean | 0.700 | 0.400 | 0.700 |" in page.replace("**", "")
     assert "| worst | 0.600 (th) | 0.100 (th) | 0.500 (th) |" in page
-    assert "1,600 pairs were scored in 32 s: 50 a second, openvino in" in page
+    assert "2,000 pairs were scored in 40 s: 50 a second, openvino in" in page
     assert "Not evaluated yet" not in page
-    (tmp_path / "bm25" / "languages" / "results.json").unlink()
+    (tmp_path / "bm25" / "japanese" / "results.json").unlink()
     results.write(args)
-    assert "Not evaluated yet: Other languages.\n" in args.out.read_text()
+    assert "Not evaluated yet: Japanese, a larger corpus.\n" in args.out.read_text()
 
 
 def test_the_commands_are_those_that_run(results, monkeypatch):
