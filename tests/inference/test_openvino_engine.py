@@ -119,6 +119,23 @@ def test_a_process_whose_first_batches_run_side_by_side_ends(cpu_form):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity is Linux's")
+def test_a_forked_process_scores_too(tiny_checkpoint):
+    """As `multiprocessing` does by default up to Python 3.13, and servers that load before they fork."""
+    script = (
+        "import os, sys, numpy as np\n"
+        "from crossrank import Reranker\n"
+        "pairs = [('red planet', 'Mars is red. ' * n) for n in range(1, 9)]\n"
+        "reranker = Reranker.load(sys.argv[1], backend='openvino', dtype='float32', num_threads=2, budget_tokens=64)\n"
+        "expected = reranker.score(pairs)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if np.array_equal(reranker.score(pairs), expected) else 3)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, tiny_checkpoint("bert")], timeout=100)
+    assert run.returncode == 0
+
+
 def test_no_stream_is_pinned(tiny_checkpoint, hard_pairs, encode):
     """Two processes of one stream each would otherwise share one core, and the others would idle."""
     folder = tiny_checkpoint("bert")

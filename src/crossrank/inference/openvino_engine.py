@@ -5,10 +5,11 @@ Shape letters: `P` pairs, `B` pairs of one batch, `L` labels.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,14 @@ _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float1
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
+class _Workers(NamedTuple):
+    """What computes in one process: requests that are free, and the threads that take them."""
+
+    process_id: int
+    requests: SimpleQueue[Any]
+    threads: ThreadPoolExecutor
+
+
 class OpenVINOEngine:
     """Encoded pairs to raw logits with OpenVINO on the CPU; safe to call from many threads.
 
@@ -63,13 +72,8 @@ class OpenVINOEngine:
         self._inputs = [name for name in _INPUTS if name in _tensor_names(model.inputs)]
         # A traced graph has no positions beyond its limit, also not for padding.
         self._round_length = 1 if checkpoint.max_length % _ROUND_LENGTH else _ROUND_LENGTH
-        compiled = _compile(model, precision, num_threads)
-        # One request and one Python thread more than streams: the next batch is padded while the streams compute.
-        num_requests = num_threads + 1
-        self._requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(num_requests):
-            self._requests.put(compiled.create_infer_request())
-        self._threads = ThreadPoolExecutor(num_requests, thread_name_prefix="crossrank-openvino")
+        self._checkpoint = checkpoint
+        self._workers = _start_workers(model, precision, num_threads)
 
     @classmethod
     def load(
@@ -112,26 +116,34 @@ class OpenVINOEngine:
         A logit does not depend on the other pairs, on their order or on padding, beyond rounding: differences stay
         below 1e-4 in float32; in bfloat16 they are those of the precision itself.
         """
+        if self._workers.process_id != os.getpid():
+            # A fork copies this object, but neither its threads nor those of the runtime: they begin anew. The old ones
+            # are kept, as letting them go would wait for threads that are not there.
+            self._inherited = self._workers
+            self._workers = _start_workers(_load_model(self._checkpoint), self.precision, self.num_threads)
         batches = self.plan(encoded.lengths)
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
         # One batch is computed where it is asked for: two changes of thread would be a good part of its time.
-        compute = partial(self._compute, encoded)
-        computed = self._threads.map(compute, batches) if len(batches) > 1 else map(compute, batches)
+        workers = self._workers
+        compute = partial(self._compute, encoded, workers.requests)
+        computed = workers.threads.map(compute, batches) if len(batches) > 1 else map(compute, batches)
         for rows, logits_BL in zip(batches, computed, strict=True):
             logits_PL[rows] = logits_BL
         return logits_PL
 
-    def _compute(self, encoded: EncodedPairs, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _compute(
+        self, encoded: EncodedPairs, requests: SimpleQueue[Any], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
         batch = pad(encoded, rows, pad_token_id=self._pad_token_id, multiple_of=self._round_length)
         if not self._uses_segments:
             batch.token_type_ids.fill(0)
         inputs = {name: getattr(batch, name) for name in self._inputs}
-        request = self._requests.get()
+        request = requests.get()
         try:
             request.infer(inputs, share_inputs=True)
             return np.array(request.get_output_tensor(0).data, np.float32)
         finally:
-            self._requests.put(request)
+            requests.put(request)
 
 
 def _load_model(checkpoint: Checkpoint) -> ov.Model:
@@ -162,6 +174,17 @@ def _check_border(model: ov.Model, checkpoint: Checkpoint) -> None:
             f"{checkpoint.openvino_file}: gives logits of shape {shape}, but config.json says {checkpoint.num_labels} "
             "labels: is it the file of another model?"
         )
+
+
+def _start_workers(model: ov.Model, precision: str, num_threads: int) -> _Workers:
+    compiled = _compile(model, precision, num_threads)
+    # One request and one Python thread more than streams: the next batch is padded while the streams compute.
+    num_requests = num_threads + 1
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(num_requests):
+        requests.put(compiled.create_infer_request())
+    threads = ThreadPoolExecutor(num_requests, thread_name_prefix="crossrank-openvino")
+    return _Workers(os.getpid(), requests, threads)
 
 
 def _compile(model: ov.Model, precision: str, num_threads: int) -> ov.CompiledModel:
