@@ -214,6 +214,31 @@ def test_no_tokenizer_at_all(bert):
         load_tokenizer(open_checkpoint(bert))
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("config.json", "architectures", 5, r"config\.json: 'architectures' must be a JSON list, not '5'"),
+        ("config.json", "model_type", ["bert"], r"config\.json: 'model_type' must be a JSON string"),
+        ("config.json", "id2label", ["a"], r"config\.json: 'id2label' must be a JSON object"),
+        ("config.json", "text_config", "x", r"config\.json: 'text_config' must be a JSON object"),
+        ("tokenizer_config.json", "model_input_names", True, r"tokenizer_config\.json: 'model_input_names' must be a"),
+        (
+            "config_sentence_transformers.json",
+            "default_prompt_name",
+            [1],
+            "'default_prompt_name' must be a JSON string",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_named(bert, tmp_path, file, key, value, message):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(bert, folder)
+    stated = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(stated | {key: value}))
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder)
+
+
 def test_a_revision_makes_no_sense_for_a_folder(bert):
     with pytest.raises(InputError, match="revision='main' was given"):
         open_checkpoint(bert, revision="main")

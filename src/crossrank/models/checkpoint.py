@@ -317,5 +317,6 @@ def _check_pooling(settings: CheckpointSettings, family: Family, config: Mapping
 def _uses_segments(family: Family, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
     """Whether transformers would hand `token_type_ids` to the model, and the model has more than one segment."""
     generic = tokenizer_config.get("tokenizer_class") in _GENERIC_TOKENIZERS
-    inputs = tokenizer_config.get("model_input_names", [] if generic else ["token_type_ids"])
+    stated = tokenizer_config.get("model_input_names")
+    inputs = ([] if generic else ["token_type_ids"]) if stated is None else stated
     return family.reads_segments and "token_type_ids" in inputs and whole_number(config.get("type_vocab_size"), 2) > 1
