@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -111,7 +112,22 @@ def test_an_empty_list_ranks_to_an_empty_ranking(reranker):
         ((QUERY, [{"text": None}], {}), "the text of document 0 is a NoneType"),
         ((QUERY, DOCUMENTS, {"score_type": "softmax"}), "score_type must be"),
         ((QUERY, DOCUMENTS, {"on_overflow": "drop"}), "on_overflow must be"),
+        ((QUERY, None, {}), "documents must be a list of documents, not NoneType"),
+        ((QUERY, Document("a"), {}), "not one document"),
+        ((QUERY, np.array([["a", "b"]]), {}), "documents must be a list of documents, not ndarray"),
+        ((QUERY, [{"text": "a", "metadata": [1]}], {}), "the metadata of document 0 is a list, not a mapping"),
         ((QUERY, DOCUMENTS, {"first_stage_scores": [1.0]}), "1 first_stage_scores for 3 documents"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": 5}), "must be a list of numbers, one a document, not int"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": {1.0, 2.0, 3.0}}), "must be a list of numbers.*, not set"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": "abc"}), "must be a list of numbers.*, not str"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": [1, None, 2]}), "document 1 must be a finite number, not None"),
+        (
+            (QUERY, DOCUMENTS, {"first_stage_scores": [1, 2, float("nan")]}),
+            "document 2 must be a finite number, not nan",
+        ),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": ["a", 1, 2]}), "document 0 must be a finite number, not a"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": [1, [2], 3]}), r"document 1 must be a finite number, not \[2\]"),
+        ((QUERY, DOCUMENTS, {"first_stage_scores": [1, 2, 10**400]}), "document 2 must be a finite number"),
     ],
 )
 def test_bad_arguments_are_clear_errors(reranker, arguments, message):
@@ -120,12 +136,20 @@ def test_bad_arguments_are_clear_errors(reranker, arguments, message):
         reranker.rank(query, documents, **options)
 
 
+def test_a_reranker_is_not_pickled(reranker):
+    with pytest.raises(TypeError, match=r"Reranker\(.* cannot be pickled or copied: load it in each process"):
+        pickle.dumps(reranker)
+    ranking = reranker.rank(QUERY, DOCUMENTS)
+    assert pickle.loads(pickle.dumps(ranking)) == ranking
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
         ([("a",)], "pair 0 must be"),
         (["ab"], "pair 0 must be"),
         ("ab", "not one string"),
+        (None, "must be a list of .*, not NoneType"),
         ([("q", "d"), ("", "d")], "the query of pair 1 is empty"),
     ],
 )

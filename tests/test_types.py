@@ -64,6 +64,12 @@ def test_control_characters_do_not_reach_the_terminal():
     assert not set(text) & {"\x1b", "\x00", "\x9b", "\x07"}
 
 
+def test_a_number_as_id_is_shown():
+    ranking = Ranking("q", (Hit(0, 1.0, Document("text", id=0)), Hit(1, 0.5, Document("more", id=17))))
+    assert "0 · text" in repr(ranking) and "17 · more" in repr(ranking)
+    assert "<td>0 · text</td>" in ranking._repr_html_()
+
+
 def test_the_notebook_form_escapes_html():
     page = RANKING._repr_html_()
     assert "red &lt;planet&gt;?" in page

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from crossrank.encoding.pairs import WHAT_FITS, EncodedPairs, Truncation
 from crossrank.encoding.visual import Encoder
 from crossrank.errors import MissingExtra
 from crossrank.inference.engine import Engine
-from crossrank.inference.inputs import check_documents, check_one_each, check_options, check_pairs, with_image_sources
+from crossrank.inference.inputs import check_documents, check_first, check_options, check_pairs, with_image_sources
 from crossrank.inference.overflow import (
     OnOverflow,
     PreparedDocuments,
@@ -33,7 +33,7 @@ from crossrank.inference.score_scale import ScoreScale, ScoreType, sigmoid
 from crossrank.inference.scoring import ScoredPairs, check_finite, score_encoded, score_pairs
 from crossrank.inference.selection import load_engine
 from crossrank.models.checkpoint import Checkpoint, load_encoder, open_checkpoint
-from crossrank.models.settings import Fusion
+from crossrank.models.settings import DEFAULT_FUSION
 from crossrank.retrieval.fusion import fuse
 from crossrank.types import Document, DocumentLike, Ranking, Scores, check_query
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["PreparedDocuments", "Reranker", "ScoreType", "sigmoid"]
 
 logger = logging.getLogger(__name__)
-
-# Where the checkpoint has no fitted fusion: both sides count the same.
-DEFAULT_FUSION = Fusion(method="zscore", weight=0.5)
 
 
 class Reranker:
@@ -218,6 +215,9 @@ class Reranker:
         engine = self.engine
         return f"Reranker({self.checkpoint.name!r}, {engine.name} on {engine.device} in {engine.precision})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled or copied: load it in each process that needs it")
+
     @property
     def takes_instruction(self) -> bool:
         """Whether the prompt has a place for an instruction."""
@@ -256,8 +256,7 @@ class Reranker:
         """Return what `score` returns, and whether each document lost text, bool `(P,)`.
 
         Raises:
-            InputError: As `score`.
-            NumericalError: As `score`.
+            InputError, NumericalError: As `score`.
         """
         checked = check_pairs(pairs, reads_images=self.reads_images, what="the document of pair")
         encoder = self._encoder.with_instruction(instruction)
@@ -305,7 +304,7 @@ class Reranker:
         check_query(query)
         check_options(top_k, score_type, on_overflow, fused=first_stage_scores is not None)
         checked = check_documents(documents, reads_images=self.reads_images)
-        check_one_each(first_stage_scores, len(checked))
+        first_stage = check_first(first_stage_scores, len(checked))
         encoder = encoder_for(on_overflow, self._encoder.with_instruction(instruction))
         kind = "fused" if first_stage_scores is not None else self._scale.named(score_type)
         if not checked:
@@ -317,7 +316,7 @@ class Reranker:
         if first_stage_scores is None:
             return self.to_ranking(query, checked, scored, top_k=top_k, score_type=score_type)
         fusion, logits = self.checkpoint.settings.fusion or DEFAULT_FUSION, self._scale.scores(scored.logits)
-        fused = fuse(logits, first_stage_scores, method=fusion.method, weight=fusion.weight)
+        fused = fuse(logits, first_stage, method=fusion.method, weight=fusion.weight)
         hits = sorted_hits(checked, scored, fused, order_by=fused, top_k=top_k)
         return Ranking(query, hits, score_type="fused", model=self.checkpoint.name)
 
@@ -331,8 +330,7 @@ class Reranker:
     ) -> PreparedDocuments:
         """Encode documents beside their queries: the first of the steps of `rank`, for a server.
 
-        A server prepares each request by itself, computes the pairs of many requests in one `compute`, and gives each
-        request its own logits in `collect` and `to_ranking`.
+        A server prepares each request by itself, and computes the pairs of many requests in one `compute`.
 
         Args:
             pairs: Query and document, `(N,)`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
@@ -247,7 +247,8 @@ def hit_label(hit: Hit, *, width: int = 200) -> str:
     document = hit.document
     start, end = hit.span or (0, len(document.text))
     text = " ".join(document.text[start : min(end, start + 4 * width)].split())
-    parts = (document.id, document.title, _image_name(document.image), text)
+    key = None if document.id is None else str(document.id)  # callers have numbers as ids, too
+    parts = (key, document.title, _image_name(document.image), text)
     label = " · ".join(part for part in dict.fromkeys(parts) if part).translate(_CONTROL_CHARACTERS)
     label = label if len(label) <= width else label[: width - 1] + "…"
     return f"{label} [truncated]" if hit.truncated else label
@@ -289,8 +290,10 @@ def to_documents(documents: Sequence[DocumentLike], *, reads_images: bool = Fals
     Raises:
         InputError: If it is one document instead of a list, or an item cannot be read as a text.
     """
-    if isinstance(documents, str | bytes | Mapping):
+    if isinstance(documents, str | bytes | Mapping | Document):
         raise InputError("documents must be a list of documents, not one document")
+    if not isinstance(documents, Iterable) or getattr(documents, "ndim", 1) != 1:
+        raise InputError(f"documents must be a list of documents, not {type(documents).__name__}")
     return [to_document(document, i, reads_images=reads_images) for i, document in enumerate(documents)]
 
 
@@ -317,13 +320,16 @@ def to_document(document: DocumentLike, index: int, *, reads_images: bool = Fals
             )
         if "text" not in document and document.get("image") is None:
             raise InputError(f"document {index} has no 'text'")
-        document = Document(**document)
+        given = {key: value for key, value in document.items() if key != "metadata" or value is not None}
+        document = Document(**given)
     if not isinstance(document, Document):
         raise InputError(f"document {index} is a {type(document).__name__}: give a string, a Document or a mapping")
     if not isinstance(document.text, str):
         raise InputError(f"the text of document {index} is a {type(document.text).__name__}, not a string")
     if document.title is not None and not isinstance(document.title, str):
         raise InputError(f"the title of document {index} is a {type(document.title).__name__}, not a string")
+    if not isinstance(document.metadata, Mapping):
+        raise InputError(f"the metadata of document {index} is a {type(document.metadata).__name__}, not a mapping")
     if document.image is not None and not document.text.strip() and not reads_images:
         raise InputError(f"document {index} is an image without text, and this model reads text: give it a 'text' too")
     return document

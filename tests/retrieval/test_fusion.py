@@ -32,6 +32,20 @@ def test_equal_scores_leave_the_order_to_the_other_side(method):
     assert np.argsort(-fuse([7, 7, 7], [1, 3, 2], method=method, weight=0.9)).tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize("method", ["zscore", "minmax"])
+def test_equal_scores_count_nothing(method):
+    """The mean of three times 0.1 is not 0.1, and 0.1 less that mean is as large as the deviation."""
+    assert fuse([0.1, 0.1, 0.1], [0.3, 0.3, 0.3], method=method, weight=0.5).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("unit", [1e-308, 1e-200, 1.0, 1e200, 8e307])
+@pytest.mark.parametrize("method", NORMALISATIONS)
+def test_the_unit_of_the_scores_does_not_matter(method, unit):
+    scores = np.array([1.0, -2.0, 2.0, 0.5])
+    fused = fuse([0, 0, 0, 0], scores * unit, method=method, weight=0.5)
+    np.testing.assert_allclose(fused, fuse([0, 0, 0, 0], scores, method=method, weight=0.5), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("first_stage", "options", "message"),
     [

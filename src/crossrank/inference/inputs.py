@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, get_args
 
 import numpy as np
@@ -26,6 +27,8 @@ def check_pairs(
     """
     if isinstance(pairs, str | bytes):
         raise InputError("pairs must be a list of (query, document), not one string")
+    if not isinstance(pairs, Iterable):
+        raise InputError(f"pairs must be a list of (query, document), not {type(pairs).__name__}")
     checked = [_check_pair(pair, i) for i, pair in enumerate(pairs)]
     _check_readable([document for _, document in checked], reads_images=reads_images)
     return with_image_sources(checked, reads_images=reads_images, what=what)
@@ -69,14 +72,30 @@ def check_options(top_k: object, score_type: str, on_overflow: str, *, fused: bo
         raise InputError("fused scores are no probabilities: leave score_type out where first_stage_scores are given")
 
 
-def check_one_each(first_stage_scores: Sequence[float] | npt.NDArray[Any] | None, num_documents: int) -> None:
-    """Check that there is a first-stage score for each document.
+def check_first(first_stage_scores: Sequence[float] | npt.NDArray[Any] | None, num_documents: int) -> list[float]:
+    """Return the first-stage scores as numbers; none where none are given.
 
     Raises:
-        InputError: If there is not.
+        InputError: If there is not one finite number for each document.
     """
-    if first_stage_scores is not None and len(first_stage_scores) != num_documents:
+    if first_stage_scores is None:
+        return []
+    if isinstance(first_stage_scores, str | bytes | Mapping | Set) or not isinstance(first_stage_scores, Collection):
+        found = type(first_stage_scores).__name__
+        raise InputError(f"first_stage_scores must be a list of numbers, one a document, not {found}")
+    if len(first_stage_scores) != num_documents:
         raise InputError(f"{len(first_stage_scores)} first_stage_scores for {num_documents} documents: give one each")
+    return [_finite(score, i) for i, score in enumerate(first_stage_scores)]
+
+
+def _finite(score: Any, index: int) -> float:
+    try:
+        number = math.nan if isinstance(score, str | bytes) or np.ndim(score) else float(score)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"the first-stage score of document {index} must be a finite number, not {str(score)[:40]}")
+    return number
 
 
 def _check_pair(pair: object, index: int) -> tuple[str, Document]:

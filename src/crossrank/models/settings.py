@@ -68,6 +68,10 @@ class Fusion(_Section):
     weight: float = Field(ge=0, le=1)
 
 
+# Where a checkpoint has none: both sides count the same.
+DEFAULT_FUSION = Fusion(method="zscore", weight=0.5)
+
+
 class CpuForm(BaseModel):
     """What the OpenVINO file of the folder holds.
 

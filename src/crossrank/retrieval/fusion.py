@@ -46,12 +46,19 @@ def fuse(reranker: npt.ArrayLike, first_stage: npt.ArrayLike, *, method: str, we
     if not 0 <= weight <= 1:
         raise InputError(f"the weight of the reranker must be between 0 and 1, not {weight}")
     normalise = NORMALISATIONS[method]
-    return (weight * normalise(scores) + (1 - weight) * normalise(first)).astype(np.float32)
+    return (weight * normalise(_scaled(scores)) + (1 - weight) * normalise(_scaled(first))).astype(np.float32)
+
+
+def _scaled(scores: Floats) -> Floats:
+    """Bring scores that are too large or too small to be squared near 1; no normalisation looks at their unit."""
+    peak = float(np.abs(scores).max(initial=0.0))
+    return scores / peak if peak and not 1e-100 < peak < 1e100 else scores
 
 
 def zscore(scores: Floats) -> Floats:
     """Return the scores with mean 0 and standard deviation 1; all 0 where they are all equal."""
-    spread = scores.std() if len(scores) else 0.0
+    # Of equal scores the deviation need not be 0: their mean is rounded.
+    spread = scores.std() if len(scores) and np.ptp(scores) > 0 else 0.0
     return (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
 
 
