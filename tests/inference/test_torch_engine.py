@@ -126,6 +126,7 @@ def test_num_threads_is_set_for_the_process(tiny_checkpoint):
     ("options", "message"),
     [
         ({"device": "gpu"}, "device 'gpu' is not one of torch"),
+        ({"device": None}, "device None is not one of torch"),
         ({"device": "xpu"}, "device 'xpu' is not there; torch sees: cpu"),
         ({"dtype": "int8"}, "dtype must be 'auto', 'float32', 'bfloat16', 'float16', not 'int8'"),
         ({"num_threads": 0}, "num_threads must be a whole number above 0, not 0"),

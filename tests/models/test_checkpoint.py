@@ -214,6 +214,18 @@ def test_no_tokenizer_at_all(bert):
         load_tokenizer(open_checkpoint(bert))
 
 
+@pytest.mark.parametrize("model", ["", "  ", 5, b"bert", ["bert"]])
+def test_what_is_no_name_is_refused(model):
+    with pytest.raises(InputError, match="a model is a folder, a name on the hub, or None"):
+        open_checkpoint(model)
+
+
+@pytest.mark.parametrize("model", ["x" * 5000, "~nobody-has-this-name/model"])
+def test_a_path_that_cannot_be_is_named(model):
+    with pytest.raises(CheckpointError, match=f"^{model[:20]}.*: no "):
+        open_checkpoint(model)
+
+
 @pytest.mark.parametrize(
     ("file", "key", "value", "message"),
     [

@@ -36,6 +36,21 @@ def test_a_value_that_transformers_only_looks_up_while_it_builds(bert):
         load(bert)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_attention_heads": 0}, "integer modulo by zero"),
+        ({"pad_token_id": 999_999}, "Padding_idx must be within num_embeddings"),
+        ({"layer_norm_eps": "1e-12"}, "expected float, got str"),
+    ],
+)
+def test_values_that_make_no_model_are_one_line(bert, values, message):
+    edit_config(bert, **values)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        load(bert)
+    assert "\n" not in str(raised.value)
+
+
 def edit_weights(folder, *, drop=(), **add):
     path = folder / "model.safetensors"
     kept = {key: value for key, value in load_file(path).items() if not key.startswith(tuple(drop) or "-")}

@@ -202,7 +202,7 @@ def choose_device(device: str) -> torch.device:
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if has[name]))
     try:
         target = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(
             f"device {device!r} is not one of torch: give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
         ) from None

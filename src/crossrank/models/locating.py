@@ -21,14 +21,20 @@ def find_folder(model: str | Path | None, revision: str | None) -> Path:
 
     Raises:
         CheckpointError: If there is none.
-        InputError: If a revision was given for a folder or for the shipped model.
+        InputError: If a revision was given for a folder or for the shipped model, or the model is no name at all.
     """
     if model is None or model == DEFAULT_MODEL:
         if revision is not None:
             raise InputError(f"revision={revision!r} was given, but {DEFAULT_MODEL} ships in the package: leave it out")
         return _ASSETS / DEFAULT_MODEL
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    if not isinstance(model, str | Path) or not str(model).strip():
+        raise InputError(f"a model is a folder, a name on the hub, or None for the one that ships, not {model!r}")
+    try:
+        folder = Path(model).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, the home of nobody
+        raise CheckpointError(f"{str(model)[:80]}: no folder: {error}") from None
+    if is_folder:
         if revision is not None:
             raise InputError(f"revision={revision!r} was given, but {model} is a folder on this machine: leave it out")
         return folder

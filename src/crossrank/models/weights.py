@@ -243,7 +243,7 @@ def load_config(folder: Path, where: str, *, renamed: Mapping[str, str] | None =
         else:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+        raise CheckpointError(f"{folder / 'config.json'}: {' '.join(str(error).split())}") from error
     config._attn_implementation = None  # of the machine that saved it: this one may have other kernels
     return config
 
@@ -295,7 +295,7 @@ def _transformers_errors(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, ValueError, ImportError) as error:
+    except (KeyError, ValueError, TypeError, ImportError, ZeroDivisionError, AssertionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{where}: transformers cannot build the model of config.json: {what}") from error
 
