@@ -17,13 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossrank.data.groups.beir_groups import FirstStage
-from crossrank.data.groups.checks import (
-    check_documents,
-    check_leakage,
-    check_num_groups,
-    check_num_negatives,
-    find_too_few,
-)
+from crossrank.data.groups.checks import check_documents, check_leakage, check_num_groups, check_num_negatives
 from crossrank.data.groups.config import DataConfig, SourceConfig
 from crossrank.data.groups.dataset import MixedSource, TrainingGroups, mix_source
 from crossrank.data.groups.formats import describe_inputs, read_source, resolve_format
@@ -61,12 +55,14 @@ class CheckedData:
         train: A store a source.
         dev: A store a dev source.
         leaked: For each train store, which of its groups ask a query of dev.
+        too_few: For each train store, which of its groups cannot be sampled for want of negatives.
         problems: What is wrong or worth knowing.
     """
 
     train: tuple[GroupStore, ...]
     dev: tuple[GroupStore, ...]
     leaked: tuple[npt.NDArray[np.bool_], ...]
+    too_few: tuple[npt.NDArray[np.bool_], ...]
     problems: Problems
 
 
@@ -101,9 +97,9 @@ def check_data(
         problems.merge(store.problems)
         check_num_groups(store, source.num_samples, source.path, problems)
     check_documents(train, config.train, config, problems)
-    for store in train:
-        check_num_negatives(store, config, problems)
-    return CheckedData(train, dev, check_leakage(train, dev, problems), problems)
+    too_few = tuple(check_num_negatives(store, config, problems) for store in train)
+    leaked = check_leakage(train, dev, problems)
+    return CheckedData(train, dev, leaked, too_few, problems)
 
 
 def open_groups(
@@ -130,8 +126,8 @@ def open_groups(
     if config.on_bad_row == "error":
         checked.problems.raise_errors()
     train = [
-        _mix(config, source, store, np.flatnonzero(~leaks & ~find_too_few(store, config)), weight=source.weight)
-        for source, store, leaks in zip(config.train, checked.train, checked.leaked, strict=True)
+        _mix(config, source, store, np.flatnonzero(~leaks & ~few), weight=source.weight)
+        for source, store, leaks, few in zip(config.train, checked.train, checked.leaked, checked.too_few, strict=True)
     ]
     # A dev set is gone through once, whatever the weights.
     dev = [

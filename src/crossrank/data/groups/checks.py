@@ -49,28 +49,25 @@ def check_documents(
                 problems.add(Kind.unknown_document, message, group.path, group.line)
 
 
-def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problems) -> None:
+def check_num_negatives(store: GroupStore, config: DataConfig, problems: Problems) -> npt.NDArray[np.bool_]:
     """Report the groups with too few negatives: all where that is an error, those that lose scores where not.
 
     Pages of the same document count as negatives, and have no scores.
+
+    Returns:
+        Which groups cannot be sampled for want of negatives, bool `(groups,)`: none where they are filled up.
     """
     wanted = _num_wanted(store, config)
     few = store.num_negatives() < wanted
-    kind = Kind.too_few_negatives
     if config.negatives.when_too_few == "fill":
-        few, kind = few & store.has_scores(), Kind.lost_scores
-    for index in np.flatnonzero(few):
+        kind, reported, unusable = Kind.lost_scores, few & store.has_scores(), np.zeros_like(few)
+    else:
+        kind, reported, unusable = Kind.too_few_negatives, few, few
+    for index in np.flatnonzero(reported):
         group = store.group(int(index))
         found = len(group.rows) - group.num_positives
         problems.add(kind, f"{found} negatives, {wanted[index]} are wanted", group.path, group.line)
-
-
-def find_too_few(store: GroupStore, config: DataConfig) -> npt.NDArray[np.bool_]:
-    """Return which groups cannot be sampled for want of negatives: none where they are filled up."""
-    if config.negatives.when_too_few == "fill":
-        return np.zeros(len(store), np.bool_)
-    few: npt.NDArray[np.bool_] = store.num_negatives() < _num_wanted(store, config)
-    return few
+    return unusable
 
 
 def _num_wanted(store: GroupStore, config: DataConfig) -> npt.NDArray[np.int64]:
