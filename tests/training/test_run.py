@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 
 from crossrank import Reranker
 from crossrank.errors import DataError, InputError, NumericalError
-from crossrank.training import run as run_module
 from crossrank.training.config import load_recipe, parse_recipe
+from crossrank.training.group_loss import GroupLoss
 from crossrank.training.run import train
 
 PAIRS = [("mars planet", "red sky mars"), ("mars planet", "bread oven yeast"), ("reset page", "account password")]
@@ -231,14 +231,14 @@ def test_a_run_is_not_overwritten(tiny_checkpoint, recipe_values) -> None:
 
 def test_nan_stops_before_it_spoils_the_weights(tiny_checkpoint, recipe_values, monkeypatch) -> None:
     values = recipe_values(tiny_checkpoint("bert"), checkpoints={"every_steps": 2})
-    original = run_module.GroupLoss.__call__
+    original = GroupLoss.__call__
     steps = iter(range(100))
 
     def spoiled(self, scores, batch):
         loss = original(self, scores, batch)
         return loss * float("nan") if next(steps) >= 12 else loss  # 4 micro-batches a step: in the fourth step
 
-    monkeypatch.setattr(run_module.GroupLoss, "__call__", spoiled)
+    monkeypatch.setattr(GroupLoss, "__call__", spoiled)
     with pytest.raises(NumericalError) as error:
         train(parse_recipe(values), measure=ndcg)
     print(error.value)
@@ -281,8 +281,8 @@ def test_an_infinite_gradient_changes_no_weight(tiny_checkpoint, recipe_values, 
         def backward(ctx, gradient):
             return gradient * float("inf")
 
-    original = run_module.GroupLoss.__call__
-    monkeypatch.setattr(run_module.GroupLoss, "__call__", lambda self, s, b: original(self, Spoil.apply(s), b))
+    original = GroupLoss.__call__
+    monkeypatch.setattr(GroupLoss, "__call__", lambda self, s, b: original(self, Spoil.apply(s), b))
     with pytest.raises(NumericalError, match="no weight was changed: no checkpoint was saved yet"):
         train(parse_recipe(recipe_values(tiny_checkpoint("bert"))), measure=ndcg)
 

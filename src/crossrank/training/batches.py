@@ -71,8 +71,7 @@ class GroupOrder(Sampler[Place]):
     The stream is cut into global batches without regard to where an epoch ends, so that every step sees a full batch,
     no group is dropped and none is repeated to fill one. Which groups a step sees depends on the seed alone, not on
     the number of processes, nor on where a run was resumed. Inside a global batch the groups are sorted by the length
-    of their
-    texts: their gradients are added up anyway, and like lengths then meet in a micro-batch.
+    of their texts: their gradients are added up anyway, and like lengths then meet in a micro-batch.
 
     Args:
         groups: What is ordered.

@@ -156,6 +156,12 @@ def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
     return max(evaluations, key=lambda entry: entry[DEV_MEAN])["step"] if evaluations else None
 
 
+def metrics_of(history: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """Return the evaluation at a step, the last one where there are several: the measure on each dev set, the mean."""
+    entries = [entry for entry in history if DEV_MEAN in entry and entry["step"] == step]
+    return {key: value for entry in entries for key, value in entry.items() if key.startswith("dev_")}
+
+
 def evaluations_since_best(history: Sequence[Mapping[str, Any]]) -> int:
     """Return how many evaluations in a row were no better than the best before them."""
     best = best_step(history)

@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
 
+from crossrank.data.groups.config import SourceConfig
+from crossrank.data.groups.dataset import TrainingGroups
 from crossrank.errors import NumericalError
 from crossrank.training.batches import Block, Collator
 from crossrank.training.checkpoints import DEV_MEAN
@@ -39,6 +43,27 @@ class DevSet:
 
     name: str
     groups: Sequence[TrainingGroup]
+
+
+def make_dev_sets(sources: Sequence[SourceConfig], groups: TrainingGroups | None) -> list[DevSet]:
+    """Return the groups of each dev source under a name of its own.
+
+    Args:
+        sources: The dev sources of a recipe.
+        groups: Theirs, one source behind the other; None where there are none.
+    """
+    if groups is None:
+        return []
+    dev_sets: list[DevSet] = []
+    start = 0
+    for source, size in zip(sources, groups.source_sizes, strict=True):
+        name = Path(source.path).name.partition(".")[0] or source.path
+        taken = {dev_set.name for dev_set in dev_sets}
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        free = next(candidate for candidate in names if candidate not in taken)
+        dev_sets.append(DevSet(free, [groups.full(index) for index in range(start, start + size)]))
+        start += size
+    return dev_sets
 
 
 class DevelopmentRanking:

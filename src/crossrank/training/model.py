@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from crossrank.encoding.prompt import PromptTemplate
 from crossrank.errors import InputError, UnsupportedModel
@@ -21,8 +20,7 @@ from crossrank.models.first_token import read_first_token_only
 from crossrank.models.json_files import read_json_object, read_optional_object
 from crossrank.models.locating import find_folder
 from crossrank.models.modular_layout import embedding_body
-from crossrank.models.nemotron_vl import fill_nemotron_vl, load_nemotron_vl
-from crossrank.models.saving import save_checkpoint, save_visual
+from crossrank.models.nemotron_vl import load_nemotron_vl
 from crossrank.models.sequence_classification import load_sequence_classifier, with_float32_head
 from crossrank.models.settings import CheckpointSettings
 from crossrank.models.tokenizer_files import load_encoder
@@ -30,8 +28,7 @@ from crossrank.models.visual_families import NEMOTRON_VL, with_max_tiles
 from crossrank.models.weights import load_with_fresh_head
 from crossrank.training.batches import Encoder
 from crossrank.training.config import ModelSection
-from crossrank.training.lora import head_names
-from crossrank.training.visual import PROJECTOR, TrainableVLReranker, make_trainable
+from crossrank.training.visual import TrainableVLReranker, make_trainable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -180,49 +177,3 @@ def _freeze_embeddings(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
             module.requires_grad_(False)
-
-
-def head_modules(trainee: Trainee, model: Any) -> list[torch.nn.Module]:
-    """Return the modules that learn at the rate of the head: the scoring head, and a fresh projector.
-
-    Args:
-        trainee: What was loaded.
-        model: Its model, or that with an adapter.
-    """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = head_names(inner)
-    if trainee.reads_images and any(name.startswith(f"{PROJECTOR}.") for name in trainee.fresh):
-        names.append(PROJECTOR)
-    return [inner.get_submodule(name) for name in names]
-
-
-def save_trainee(
-    folder: Path, trainee: Trainee, model: Any, settings: CheckpointSettings, state_dict: dict[str, Tensor] | None
-) -> None:
-    """Write a checkpoint of what was trained.
-
-    Args:
-        folder: What is written.
-        trainee: What was loaded.
-        model: Its model, or that with an adapter.
-        settings: `crossrank.json`.
-        state_dict: The weights, where those of the model are shards.
-    """
-    tokenizer, checkpoint = trainee.tokenizer_folder, trainee.checkpoint
-    if trainee.reads_images:
-        config, processor = checkpoint.config, checkpoint.folder
-        save_visual(folder, model=model, config=config, tokenizer=tokenizer, processor=processor, settings=settings)
-    else:
-        save_checkpoint(folder, model=model, tokenizer=tokenizer, settings=settings, state_dict=state_dict)
-
-
-def load_tensors(model: Any, tensors: dict[str, Tensor]) -> None:
-    """Put the weights of a checkpoint, as `save_trainee` wrote them, into a model of the same recipe."""
-    if hasattr(model, "peft_config"):
-        from peft import set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, tensors)
-    elif isinstance(model, TrainableVLReranker):
-        fill_nemotron_vl(model, tensors)
-    else:
-        model.load_state_dict(tensors)

@@ -3,15 +3,14 @@
 What distributes, accumulates, clips, schedules and logs is the Trainer's (and accelerate's). One "epoch" of the
 Trainer is the whole run here: `GroupOrder` knows the epochs of the data.
 
-Shape letters: `G` groups of a micro-batch, `N` candidates of a group, `P` pairs.
+Shape letter: `P` pairs of a micro-batch.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,39 +26,20 @@ from transformers.trainer import TRAINER_STATE_NAME
 from crossrank.errors import NumericalError
 from crossrank.training.batches import Collator, GroupDataset, GroupOrder
 from crossrank.training.callbacks import Schedule
-from crossrank.training.checkpoints import PENDING_LOSS_FILE, CheckpointFolder
-from crossrank.training.losses import LOSSES
+from crossrank.training.checkpoints import PENDING_LOSS_FILE, CheckpointFolder, metrics_of
+from crossrank.training.group_loss import GroupLoss
+from crossrank.training.scorer import BlockScorer
 from crossrank.training.throughput import Throughput
+from crossrank.training.trained_model import TrainedModel
 
 Evaluate = Callable[[Any], dict[str, float]]
-SaveModel = Callable[[Path, "dict[str, Tensor] | None"], None]
-LoadModel = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class GroupLoss:
-    """A loss of `losses.LOSSES` with its options."""
-
-    name: str
-    options: dict[str, float]
-
-    def __call__(self, scores_P: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Return the mean over the groups of a micro-batch; all micro-batches of a run have the same number of them."""
-        mask_GN = batch["mask"]
-        scores_GN = torch.zeros(mask_GN.shape, dtype=scores_P.dtype, device=scores_P.device)
-        scores_GN = scores_GN.masked_scatter(mask_GN, scores_P)
-        loss = LOSSES[self.name]
-        targets = [batch["teacher"], mask_GN] if loss.targets == "teacher" else [batch["labels"], mask_GN]
-        if self.name == "margin_mse":
-            targets.append(batch["labels"])
-        return loss.function(scores_GN, *targets, **self.options).mean()
 
 
 class GroupTrainer(Trainer):
-    """Trains a `BlockScorer` on groups.
+    """Trains a model on groups.
 
     Args:
-        scorer: The module that is trained.
+        trained: The model.
         args: Of the Trainer; `max_steps` and the batch sizes count groups.
         dataset: The groups.
         order: Which group stands where in the run.
@@ -67,15 +47,10 @@ class GroupTrainer(Trainer):
         loss: What is minimised.
         num_groups: Groups of one epoch of the data.
         checkpoints: Where checkpoints lie, and which are kept.
-        save_model: Writes the model, its tokenizer and what describes it into a folder, from a gathered state dict
-        where
-            weights are sharded.
-        load_model: Reads such a folder back into the model.
         evaluate: Ranks the dev sets with a scorer; None where there are none.
         schedule: When it is evaluated and saved.
         callbacks: Further ones, as of the Trainer.
-        head: The modules of the scoring head.
-        head_learning_rate: Theirs, or None for that of the rest.
+        head_learning_rate: Of the scoring head, or None for that of the rest.
     """
 
     control: TrainerControl
@@ -85,7 +60,7 @@ class GroupTrainer(Trainer):
     def __init__(
         self,
         *,
-        scorer: torch.nn.Module,
+        trained: TrainedModel,
         args: TrainingArguments,
         dataset: GroupDataset,
         order: GroupOrder,
@@ -93,30 +68,26 @@ class GroupTrainer(Trainer):
         loss: GroupLoss,
         num_groups: int,
         checkpoints: CheckpointFolder,
-        save_model: SaveModel,
-        load_model: LoadModel,
         evaluate: Evaluate | None,
         schedule: Schedule,
         callbacks: list[TrainerCallback],
-        head: Sequence[torch.nn.Module],
         head_learning_rate: float | None,
     ) -> None:
         super().__init__(
-            model=scorer,
+            model=BlockScorer(trained.module, temperature=trained.trainee.checkpoint.settings.temperature),
             args=args,
             data_collator=collator,
             train_dataset=dataset,
             callbacks=[schedule, *callbacks],
         )
+        self._trained = trained
+        self._head = trained.head
         self._schedule = schedule
         self._order = order
         self._loss = loss
         self._num_groups = num_groups
         self._checkpoints = checkpoints
-        self._save_model = save_model
-        self._load_model = load_model
         self._evaluate_dev = evaluate
-        self._head = head
         self._head_learning_rate = head_learning_rate
         self._throughput = Throughput()
         if self.is_fsdp_enabled and args.bf16:
@@ -124,6 +95,11 @@ class GroupTrainer(Trainer):
             self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
                 param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
             )
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there are dev sets to evaluate on."""
+        return self._evaluate_dev is not None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self._order
@@ -201,7 +177,9 @@ class GroupTrainer(Trainer):
         if self.args.should_save:
             assert output_dir is not None, "models are saved inside checkpoints alone"
             gathered = state_dict and {key.removeprefix("model."): value for key, value in state_dict.items()}
-            self._save_model(Path(output_dir), gathered)
+            step = self.state.global_step
+            metrics = metrics_of(self.state.log_history, step)
+            self._trained.save(Path(output_dir), step=step, metrics=metrics, state_dict=gathered)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint beside the others; it is complete when it appears under its name.
@@ -240,7 +218,7 @@ class GroupTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            self._load_model(Path(resume_from_checkpoint))
+            self._trained.load_weights(Path(resume_from_checkpoint))
 
 
 def _local_part(weight: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crossrank.data.groups.dataset import TrainingGroups
 from crossrank.encoding.pairs import VisualInput
 from crossrank.encoding.tiles import Tiling
+from crossrank.errors import InputError
 from crossrank.models.checkpoint import Checkpoint
 from crossrank.models.nemotron_vl import NemotronVLReranker
 from crossrank.models.settings import VisionSettings
@@ -127,3 +129,22 @@ def trained_settings(checkpoint: Checkpoint) -> VisionSettings:
         max_length_image=limits.image,
         max_length_image_text=limits.image_text,
     )
+
+
+def refuse_images_alone(name: str, *each: TrainingGroups | None) -> None:
+    """Check that a model of texts finds a text in every document.
+
+    Args:
+        name: Of the model.
+        each: Groups that it is trained or judged on.
+
+    Raises:
+        InputError: If a document is an image alone.
+    """
+    for groups in each:
+        if groups is not None and (document := groups.find_image_alone()) is not None:
+            image = document.id or (document.image if isinstance(document.image, str) else "an image")
+            raise InputError(
+                f"{name} reads text alone, and a document of the data has none ({image}): train a llama_nemotron_vl "
+                "checkpoint, or a Llama with model.vision_tower, or read the texts alone (modality: text)"
+            )
