@@ -30,7 +30,7 @@ def test_the_number_of_parameters_is_the_published_one(name):
 
 
 @pytest.mark.parametrize("kind", ["cross-encoder/ms-marco-TinyBERT-L2-v2", "llama", "xlm-roberta", "modernbert"])
-def test_a_random_checkpoint_is_scored(tmp_path, monkeypatch, kind):
+def test_a_random_checkpoint_is_scored(tmp_path, monkeypatch, capfd, kind):
     small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 32}
     for name, shape in list(SHAPES.items()):
         if shape.model_type == kind:
@@ -39,6 +39,7 @@ def test_a_random_checkpoint_is_scored(tmp_path, monkeypatch, kind):
             monkeypatch.setitem(SHAPES, kind, Shape(shape.model_type, sizes, "float32", shape.published))
             print(name)
     folder = write_random_checkpoint(kind, tmp_path / "checkpoint")
+    assert capfd.readouterr().err == "", "no progress of transformers"
     try:
         open_checkpoint(folder)
     except UnsupportedModel as error:

@@ -53,6 +53,11 @@ def test_prompts_and_pooling_are_those_of_the_folder(bi_encoder):
     assert np.linalg.norm(embedder.embed_documents(TEXTS), axis=1).max() > 1.1, "dot product: not normalised"
 
 
+def test_loading_draws_no_bar(bi_encoder, capfd):
+    open_embedder(bi_encoder, device="cpu").embed_queries(TEXTS)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_cosine_normalises(bi_encoder, tmp_path):
     folder = changed(bi_encoder, tmp_path / "m", "config_sentence_transformers.json", similarity_fn_name="cosine")
     np.testing.assert_allclose(np.linalg.norm(open_embedder(folder).embed_queries(TEXTS), axis=1), 1, atol=1e-5)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import CheckpointError, MissingExtra, UnsupportedModel
 from crossrank.models.json_files import read_json_object
-from crossrank.models.weights import check_safetensors, quiet_transformers, weight_names
+from crossrank.models.quiet import quiet_transformers
+from crossrank.models.weights import check_safetensors, weight_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,8 +15,8 @@ from crossrank.models.hub import PROCESSOR_FILES, TOKENIZER_FILES
 from crossrank.models.json_files import read_json_object
 from crossrank.models.lora_base import ADAPTER_CONFIG
 from crossrank.models.published_layout import is_bidirectional, publish
+from crossrank.models.quiet import quiet_transformers
 from crossrank.models.settings import CheckpointSettings, write_settings
-from crossrank.models.weights import quiet_transformers
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -145,7 +145,8 @@ def save_visual(
     with _replacing(folder) as fresh:
         adapted: Any = model if hasattr(model, "peft_config") else None
         if adapted is not None:
-            adapted.save_pretrained(str(fresh))
+            with quiet_transformers():
+                adapted.save_pretrained(str(fresh))
             (fresh / "README.md").unlink(missing_ok=True)  # an empty form of peft
             write_config(fresh, config)
         else:

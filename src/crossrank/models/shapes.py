@@ -16,6 +16,7 @@ from typing import Any
 from crossrank.errors import InputError, MissingExtra
 from crossrank.models.checkpoint import open_checkpoint
 from crossrank.models.json_files import read_json_object
+from crossrank.models.quiet import quiet_transformers
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -105,7 +106,8 @@ def write_random_checkpoint(name: str, folder: Path) -> Path:
     if shape is None:
         raise InputError(f"no shape {name!r}; known are {', '.join(SHAPES)}")
     model = build_random_model(shape)
-    model.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
     shipped = open_checkpoint(None).folder
     for file in _TOKENIZER_FILES:
         shutil.copyfile(shipped / file, folder / file)

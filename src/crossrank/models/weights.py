@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import CheckpointError, UnsupportedModel
 from crossrank.models.json_files import read_json_object
+from crossrank.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ _HARMLESS_UNUSED = re.compile(
     r"|^discriminator_predictions\.|^generator_|^vocab_(transform|layer_norm|projector)\."
 )
 _SHOWN_KEYS = 4
+# How transformers is let near a folder, and how it is made to say what does not fit instead of deciding it.
+_FROM_FOLDER: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
+_REPORTED: Mapping[str, Any] = {"ignore_mismatched_sizes": True, "output_loading_info": True}
 _SINGLE_FILE, _INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -106,16 +110,7 @@ def load_pretrained(
     find_weight_files(folder)
     config = load_config(folder, where) if config is None else config
     with quiet_transformers(), _transformers_errors(where):
-        model, report = auto_class.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        model, report = auto_class.from_pretrained(folder, config=config, dtype=dtype, **_FROM_FOLDER, **_REPORTED)
     _check_report(model, report, where, optional)
     loaded: PreTrainedModel = model.eval()
     return loaded
@@ -144,8 +139,7 @@ def load_from_tensors(
             config=config,
             state_dict=dict(tensors),
             dtype=dtype,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            **_REPORTED,
         )
     _check_report(model, report, where, "")
     loaded: PreTrainedModel = model.eval()
@@ -179,14 +173,7 @@ def load_with_fresh_head(
     with quiet_transformers():
         try:
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
+                folder, config=config, dtype=dtype, **_FROM_FOLDER, **_REPORTED
             )
         except ValueError as error:
             raise UnsupportedModel(f"{where}: no scoring head fits a {config.model_type} model ({error})") from None
@@ -298,19 +285,3 @@ def _transformers_errors(where: str) -> Iterator[None]:
     except (KeyError, ValueError, TypeError, ImportError, ZeroDivisionError, AssertionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{where}: transformers cannot build the model of config.json: {what}") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence the progress bar and the report of transformers: whatever is wrong becomes an error here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -15,6 +15,7 @@ from crossrank.models.bidirectional_layout import BACKBONES
 from crossrank.models.hub import download
 from crossrank.models.json_files import read_json_list, read_optional_object
 from crossrank.models.modular_layout import MODULES_FILE
+from crossrank.models.quiet import quiet_transformers
 from crossrank.models.visual_families import NEMOTRON_VL_EMBEDDING
 from crossrank.models.weights import find_weight_files
 from crossrank.retrieval.dense import Embedder, Vectors, fingerprint_files
@@ -213,10 +214,11 @@ def _load(folder: Path, name: str, device: str | None) -> SentenceTransformer:
         raise MissingExtra(f"embedding with {name}", extra="dense") from None
     _check_weights(folder)
     try:
-        return SentenceTransformer(
-            str(folder), device=device, local_files_only=True, trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )  # fmt: skip
+        with quiet_transformers():
+            return SentenceTransformer(
+                str(folder), device=device, local_files_only=True, trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         raise CheckpointError(f"{name}: sentence-transformers cannot load it: {error}") from error
 

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from crossrank.errors import InputError
+from crossrank.models.quiet import quiet_transformers
 from crossrank.training.batches import Groups
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def build_tiny_model(name: str, folder: Path, groups: Groups) -> Path:
     tokenizer = _train_tokenizer(groups, is_decoder=kind == "llama", has_segments=kind == "bert")
     set_seed(0)
     config: PretrainedConfig = _config(kind, tokenizer)
-    AutoModel.from_config(config).save_pretrained(folder)
+    with quiet_transformers():
+        AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -57,7 +59,8 @@ def _build_tower(folder: Path) -> Path:
 
     set_seed(0)
     config = SiglipVisionConfig(image_size=_TILE, patch_size=_PATCH, vision_use_head=False, **_SIZES)
-    SiglipVisionModel(config).save_pretrained(folder)
+    with quiet_transformers():
+        SiglipVisionModel(config).save_pretrained(folder)
     return folder
 
 
