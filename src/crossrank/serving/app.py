@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -19,8 +18,7 @@ from starlette.responses import Response
 from crossrank import __version__
 from crossrank.serving.admin import add_admin_routes
 from crossrank.serving.bodies import describe_body
-from crossrank.serving.dialects.choice import DIALECTS, OPEN_PATHS, dialect_of_path
-from crossrank.serving.dialects.dialect import Dialect
+from crossrank.serving.dialects.choice import ADDRESSES, Address, dialect_of_path
 from crossrank.serving.middleware import DOCS_PATH, Endpoint, Shortcut, Surroundings
 from crossrank.serving.options import ServeOptions
 from crossrank.serving.playground import add_playground
@@ -57,7 +55,7 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
         await asyncio.to_thread(service.models.stop, timeout_s=service.options.request_timeout_s)
         service.tracer.close()
 
-    endpoints: dict[str, Endpoint] = {}
+    endpoints = {path: _endpoint(service, address) for path, address in ADDRESSES.items()}
     app = FastAPI(
         title="crossrank",
         version=__version__,
@@ -70,20 +68,15 @@ def create_app(options: ServeOptions | None = None, *, service: Service | None =
     app.state.service = service
     app.add_exception_handler(Problem, _answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _answer_refusal)  # type: ignore[arg-type]
-    # The first that fits is taken: those that are asked most come first.
-    for path, dialect in OPEN_PATHS.items():
-        endpoints[path] = _add_dialect(app, service, dialect, path, path)
-    for dialect in DIALECTS:
-        for path in dialect.paths:
-            prefixed = f"/{dialect.name}{path}"
-            endpoints[prefixed] = _add_dialect(app, service, dialect, prefixed, path)
+    for path, endpoint in endpoints.items():
+        _add_route(app, path, ADDRESSES[path], endpoint)
     add_status_routes(app, service)
     add_admin_routes(app, service)
     add_playground(app, service)
     return app
 
 
-def _middleware(service: Service, endpoints: dict[str, Endpoint]) -> list[Middleware]:
+def _middleware(service: Service, endpoints: Mapping[str, Endpoint]) -> list[Middleware]:
     options = service.options
     layers = [Middleware(Surroundings, service=service)]
     if options.cors_origins:
@@ -98,14 +91,15 @@ def _middleware(service: Service, endpoints: dict[str, Endpoint]) -> list[Middle
     return [*layers, Middleware(Shortcut, endpoints=endpoints)]
 
 
-def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: str, own_path: str) -> Endpoint:
-    endpoint = _endpoint(service, dialect, own_path)
+def _add_route(app: FastAPI, path: str, address: Address, endpoint: Endpoint) -> None:
+    """Describe an endpoint, and answer what does not take the shortcut: other methods, and an app below a prefix."""
+    dialect = address.dialect
     app.router.add_api_route(
         path,
         endpoint,
         methods=["POST"],
         route_class_override=_Direct,
-        name=f"{dialect.name}: {own_path}",
+        name=f"{dialect.name}: {address.path}",
         operation_id=re.sub(r"\W+", "_", path.strip("/")),
         tags=[dialect.name],
         summary=(type(dialect).__doc__ or "").splitlines()[0],
@@ -113,10 +107,11 @@ def _add_dialect(app: FastAPI, service: Service, dialect: Dialect[Any], path: st
         responses={200: {"model": dialect.answer}},
         openapi_extra=describe_body(dialect.request),
     )
-    return endpoint
 
 
-def _endpoint(service: Service, dialect: Dialect[Any], path: str) -> Endpoint:
+def _endpoint(service: Service, address: Address) -> Endpoint:
+    dialect, path = address
+
     async def endpoint(request: Request) -> Response:
         return json_response(await service.rerank(dialect, path, request))
 

@@ -116,7 +116,7 @@ class Shortcut:
 
     Args:
         app: What answers everything else.
-        endpoints: By path, for POST; may be filled later.
+        endpoints: By path, for POST.
     """
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:

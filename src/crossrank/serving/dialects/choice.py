@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossrank.serving.dialects.cohere import CohereV1, CohereV2
 from crossrank.serving.dialects.dialect import Dialect
@@ -37,7 +37,8 @@ DIALECTS: tuple[Dialect[Any], ...] = (
     WEAVIATE,
 )
 
-# Paths without a prefix, and the dialect that is spoken there; `choose` looks closer at the shared ones.
+# Paths without a prefix, and the dialect that is spoken there; `choose` looks closer at the shared ones. The first that
+# fits is taken: those that are asked most come first.
 OPEN_PATHS: dict[str, Dialect[Any]] = {
     "/v1/rerank": SHARED,
     "/v2/rerank": COHERE_V2,
@@ -47,6 +48,24 @@ OPEN_PATHS: dict[str, Dialect[Any]] = {
     "/v1/reranking": LLAMACPP,
     "/score": VLLM_SCORE,
     "/v1/score": VLLM_SCORE,
+}
+
+
+class Address(NamedTuple):
+    """What a path of the server means.
+
+    Attributes:
+        dialect: What is spoken there.
+        path: The same without the prefix of a dialect.
+    """
+
+    dialect: Dialect[Any]
+    path: str
+
+
+# Every path that takes a rerank request.
+ADDRESSES: dict[str, Address] = {path: Address(dialect, path) for path, dialect in OPEN_PATHS.items()} | {
+    f"/{dialect.name}{path}": Address(dialect, path) for dialect in DIALECTS for path in dialect.paths
 }
 
 _VLLM_KEYS = {"truncate_prompt_tokens", "max_tokens_per_query", "use_activation", "chat_template_kwargs"} | {
