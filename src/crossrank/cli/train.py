@@ -13,6 +13,7 @@ from crossrank.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from crossrank.training.config import Recipe
+    from crossrank.training.development import Measure
 
 
 def train(
@@ -74,16 +75,21 @@ def _load(recipe: Path | None, overrides: list[str], smoke: bool, print_config: 
     return parse_recipe({"output": "OUTPUT", "model": {"name": "MODEL"}, "data": {"train": ["TRAIN"]}}, overrides)
 
 
-def _measure(name: str) -> Any:
+def _measure(name: str) -> Measure:
+    """Return what judges a run on a dev set: a measure as `crossrank evaluate` knows it."""
+    from crossrank.evaluation.measures import parse_measures
+
     try:
-        import ir_measures
-    except ImportError:
+        (measure,) = (found.object for found in parse_measures(name))
+    except MissingExtra:
         raise MissingExtra("ranking dev sets", extra="train") from None
-    try:
-        measure = ir_measures.parse_measure(name)
-    except (ValueError, NameError):
-        raise InputError(f"evaluation.measure {name!r} is none of ir-measures, such as nDCG@10 or RR@10") from None
-    return lambda qrels, run: ir_measures.calc_aggregate([measure], qrels, run)[measure]
+    except InputError as error:
+        raise InputError(f"evaluation.measure: {error}") from None
+    except ValueError:
+        raise InputError(f"evaluation.measure {name!r}: give one measure") from None
+    import ir_measures
+
+    return lambda qrels, run: float(ir_measures.calc_aggregate([measure], qrels, run)[measure])
 
 
 def _bm25() -> Any:
