@@ -92,19 +92,23 @@ def test_a_chat_template_that_refuses_system_messages_trims_all_the_same(tiny_la
     assert not reranker.takes_instruction
 
 
-def test_a_chat_template_that_rewrites_texts_is_an_error(tiny_language_model, tmp_path):
-    folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "rewrites")
-    (folder / "chat_template.jinja").write_text(LISTS + "{{ q | first }}: {{ d | first | replace('\\n', ' ') }}")
-    with pytest.raises(UnsupportedModel, match="the chat template changes the texts of a pair, and not only their end"):
-        Reranker.load(folder, device="cpu", dtype="float32")
-
-
-def test_a_chat_template_without_the_roles_is_an_error(tiny_language_model, tmp_path):
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            LISTS + "{{ q | first }}: {{ d | first | replace('\\n', ' ') }}",
+            "the chat template changes the texts of a pair, and not only their end",
+        ),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+            "does not show the messages of the roles 'query' and 'document'",
+        ),
+    ],
+)
+def test_a_chat_template_that_cannot_be_followed_is_an_error(template, message, tiny_language_model, tmp_path):
     folder = shutil.copytree(tiny_language_model("logit-score"), tmp_path / "chat")
-    (folder / "chat_template.jinja").write_text(
-        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
-    )
-    with pytest.raises(UnsupportedModel, match="does not show the messages of the roles 'query' and 'document'"):
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UnsupportedModel, match=message):
         Reranker.load(folder, device="cpu", dtype="float32")
 
 
