@@ -1,4 +1,4 @@
-"""jina-reranker-v2 is XLM-RoBERTa under other names: the names are told in both directions, and nothing is lost."""
+"""jina-reranker-v2 is XLM-RoBERTa under other names: each is told, and nothing is lost."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from crossrank import Reranker
 from crossrank.errors import CheckpointError, UnsupportedModel
-from crossrank.models.key_renames import from_transformers, to_transformers
+from crossrank.models.key_renames import to_transformers
 
 
 def test_scores_are_those_of_the_native_class(tiny_language_model, tiny_checkpoint, reference_logits, hard_pairs):
@@ -18,15 +18,12 @@ def test_scores_are_those_of_the_native_class(tiny_language_model, tiny_checkpoi
     assert reranker.checkpoint.max_length == 128, "positions start behind the padding id"
 
 
-def test_renames_are_complete_and_reversible(tiny_language_model, tiny_checkpoint):
+def test_renames_are_complete(tiny_language_model, tiny_checkpoint):
     published = load_file(tiny_language_model("jina") / "model.safetensors")
     native = load_file(tiny_checkpoint("xlm-roberta") / "model.safetensors")
     renamed = to_transformers(published)
     assert renamed.keys() == native.keys()
     assert all(torch.equal(renamed[name], native[name]) for name in native)
-    again = from_transformers(renamed)
-    assert again.keys() == published.keys()
-    assert all(torch.equal(again[name], published[name]) for name in published)
 
 
 def test_a_missing_matrix_is_an_error(tiny_language_model, tmp_path):

@@ -46,7 +46,7 @@ def write_report(
     tables = [*more_tables, *report_tables(cells)]
     write_text(folder / "results.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "per_query.jsonl", "".join(per_query_lines(cells)))
-    details = _details(cells, models, facts["versions"])
+    details = _details(models, facts["versions"])
     code = f"    {command}\n\n" if command else ""
     markdown = f"# {TITLE}\n\n{code}" + "\n".join(markdown_table(table) for table in (*tables, details))
     write_text(folder / "report.md", markdown)
@@ -88,7 +88,7 @@ def _plots(cells: Sequence[Cell]) -> list[str]:
     return plots
 
 
-def _details(cells: Sequence[Cell], models: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> Table:
+def _details(models: Mapping[str, Mapping[str, Any]], versions: Mapping[str, str]) -> Table:
     rows = [(name, ", ".join(f"{key} {value}" for key, value in known.items())) for name, known in models.items()]
     rows.append(("versions", ", ".join(f"{package} {number}" for package, number in versions.items())))
     return Table("Models and versions", ("name", "facts"), tuple(rows))

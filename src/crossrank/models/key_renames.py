@@ -1,4 +1,4 @@
-"""Checkpoints whose weights have other names than in transformers: the names, declared, and read in both directions.
+"""Checkpoints whose weights have other names than in transformers: the names, declared.
 
 `jinaai/jina-reranker-v2-base-multilingual` is XLM-RoBERTa as its flash-attention implementation names it, with query,
 key and value in one matrix.
@@ -52,22 +52,6 @@ def to_transformers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
         else:
             native[name] = tensor
     return native
-
-
-def from_transformers(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return weights of transformers under their names in the file: the inverse of `to_transformers`."""
-    fused, parts = JINA_FUSED
-    published: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        if any(part in name for part in parts[1:]):
-            continue
-        if parts[0] in name:
-            tensor = torch.cat([tensors[name.replace(parts[0], part)] for part in parts])
-            name = name.replace(parts[0], fused)
-        for in_file, in_transformers in JINA_RENAMES:
-            name = name.replace(in_transformers, in_file)
-        published[name] = tensor
-    return published
 
 
 def load_renamed(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:

@@ -61,7 +61,7 @@ def test_teacher_scores_are_kept_where_every_document_has_one(folder, check, con
         [("p", 1), ("n", 0)],  # labels: the positive has no score
     ]
     opened = open_groups(config(str(path), negatives={"num": 1}, num_positives=1))
-    assert not opened.train.has_teacher_scores
+    assert next(opened.train.without_scores(), None) is not None
     scored = next(g for i in range(4) if (g := opened.train.sample(i, epoch=0)).query == "c")
     assert scored.teacher_scores == (3.0, -1.0) and scored.labels == (1.0, 0.0)
 

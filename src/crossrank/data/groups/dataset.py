@@ -71,11 +71,6 @@ class TrainingGroups:
         """Documents of every sampled group, `N`."""
         return self._num_positives + self._negatives.num
 
-    @property
-    def has_teacher_scores(self) -> bool:
-        """Whether every sampled group has a teacher's scores; one that is filled up has none."""
-        return next(self.without_scores(), None) is None
-
     def without_scores(self) -> Iterator[StoredGroup]:
         """Yield the used groups without a teacher's scores for every document that is sampled."""
         for source in self._sources:
