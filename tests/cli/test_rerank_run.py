@@ -55,6 +55,20 @@ def test_top_k_and_fuse(crossrank, reranker, files):
     ]
 
 
+def test_a_query_that_cannot_be_ranked_is_named_or_skipped(crossrank, reranker, files, write_jsonl):
+    texts = ["about 0", " ", *(f"about {i}" for i in range(2, NUM_QUERIES))]
+    write_jsonl(files["--queries"], *({"_id": f"q{i}", "text": text} for i, text in enumerate(texts)))
+    result = crossrank(*command(files))
+    assert (result.exit_code, result.stderr) == (2, f"Error: {files['--queries']}: query 'q1': the query is empty\n")
+    result = crossrank(*command(files, "--skip-bad", "--restart"))
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"skipped {files['--queries']}: query 'q1': the query is empty\n1 bad line(s) skipped\n"
+        f"11 queries reranked: {files['-o']}\n"
+    )
+    assert [query.query_id for query in read_run(files["-o"])] == ["q0", *(f"q{i}" for i in range(2, NUM_QUERIES))]
+
+
 @pytest.mark.parametrize("option", ["--queries", "--corpus", "--run"])
 def test_no_input_is_written_over(crossrank, reranker, files, option):
     before = files[option].read_bytes()

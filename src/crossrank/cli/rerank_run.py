@@ -17,7 +17,7 @@ from crossrank.cli.loading import LoadOptions
 from crossrank.cli.options import RankOptions
 from crossrank.cli.terminal import note, note_skipped, progress
 from crossrank.cli.then import Stages, Then, note_stages
-from crossrank.errors import InputError
+from crossrank.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from crossrank.data.first_stage import RerankingTask
@@ -85,7 +85,7 @@ def rerank_run(
     from crossrank.data.first_stage import read_tasks
     from crossrank.data.pages import attach_images
     from crossrank.data.run_writer import open_run_writer
-    from crossrank.data.text import SkippedLines
+    from crossrank.data.text import SkippedLines, display_name, skip_or_raise
 
     llm = then.open(on_failure="raise") if then else None
     reranker = loading.load()
@@ -104,12 +104,16 @@ def rerank_run(
             note_skipped(skipped)
         if writer.finished:
             note(f"{len(writer.finished)} of {total} queries are already in {files.output}.part")
-        uncounted = SkippedLines() if options.skip_bad else None
+        uncounted, unusable = (SkippedLines() if options.skip_bad else None for _ in range(2))
         try:
             with progress("queries", total=total, completed=len(writer.finished)) as advance:
                 tasks = read_tasks(files.run, queries, corpus, skipped=uncounted)
                 left = (task for task in tasks if task.query_id not in writer.finished)
                 for query_id, ranking in _rank_all(stages, left, llm):
+                    if isinstance(ranking, InputError):
+                        problem = DataError(f"query {query_id!r}: {ranking}", path=display_name(files.queries))
+                        skip_or_raise(problem, unusable)
+                        continue
                     writer.write(query_id, _candidates(ranking))
                     done += ranking.stages
                     advance()
@@ -120,15 +124,23 @@ def rerank_run(
             )
             raise typer.Exit(INTERRUPTED) from None
     note_stages(_summed(done))
-    note(f"{total} queries reranked: {files.output}")
+    if unusable:
+        note_skipped(unusable)
+    note(f"{total - (unusable.count if unusable else 0)} queries reranked: {files.output}")
 
 
-def _rank_all(stages: Stages, tasks: Iterable[RerankingTask], llm: LLMReranker | None) -> Iterator[tuple[str, Ranking]]:
-    """Yield every query's ranking, in order; with a language model several are ranked at a time."""
+def _rank_all(
+    stages: Stages, tasks: Iterable[RerankingTask], llm: LLMReranker | None
+) -> Iterator[tuple[str, Ranking | InputError]]:
+    """Yield every query's ranking, or why it has none, in order; with a language model several are ranked at a time."""
 
-    def rank(task: RerankingTask) -> tuple[str, Ranking]:
+    def rank(task: RerankingTask) -> tuple[str, Ranking | InputError]:
         scores = task.first_stage_scores
-        return task.query_id, stages.rank(task.query, task.documents, first_stage_scores=scores, show_progress=False)
+        try:
+            ranking = stages.rank(task.query, task.documents, first_stage_scores=scores, show_progress=False)
+        except InputError as error:
+            return task.query_id, error
+        return task.query_id, ranking
 
     return llm.client.map(rank, tasks) if llm else map(rank, tasks)
 
