@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 
 import pytest
-from running_server import Gate, Running
+from running_server import Gate, Running, twin
 
 from crossrank import Reranker
 
@@ -19,7 +18,7 @@ def tiny_reranker(tiny_checkpoint) -> Reranker:
 @pytest.fixture
 def stub(tiny_reranker):
     """A copy of the tiny model whose `compute` can be replaced: `stub.compute = ...`."""
-    return copy.copy(tiny_reranker)
+    return twin(tiny_reranker)
 
 
 @pytest.fixture

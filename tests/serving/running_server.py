@@ -65,6 +65,13 @@ class Running:
         assert not self._thread.is_alive(), "the server did not stop"
 
 
+def twin(reranker: Reranker) -> Reranker:
+    """Return another one on the same model, whose methods may be replaced; `copy` is refused by the class."""
+    other = object.__new__(type(reranker))
+    vars(other).update(vars(reranker))
+    return other
+
+
 def wait_until(condition, timeout_s: float = 10.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():

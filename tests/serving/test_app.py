@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import threading
 import weakref
 
 import pytest
-from running_server import Running, fixed_logits, wait_until
+from running_server import Running, fixed_logits, twin, wait_until
 
 from crossrank.serving.options import ModelSpec
 
@@ -303,7 +302,7 @@ def test_the_model_may_be_loaded_by_the_app_itself(tiny_checkpoint):
 
 def test_a_server_that_has_stopped_leaves_no_thread_and_no_model(tiny_reranker):
     before = set(threading.enumerate())
-    reranker = copy.copy(tiny_reranker)
+    reranker = twin(tiny_reranker)
     with Running.on(reranker) as running:
         assert running.post("/v1/rerank", BODY).status_code == 200
         assert {thread.name for thread in threading.enumerate()} >= {"compute-tiny", "tokenise-tiny_0"}

@@ -5,13 +5,12 @@ In an answer `"<uuid>"`, `"<int>"` and `"<str>"` stand for any such value. All k
 
 from __future__ import annotations
 
-import copy
 import json
 import uuid
 from pathlib import Path
 
 import pytest
-from running_server import Running, fixed_logits
+from running_server import Running, fixed_logits, twin
 
 from crossrank.serving.dialects.choice import DIALECTS
 
@@ -25,7 +24,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def stubbed(tiny_reranker):
-    reranker = copy.copy(tiny_reranker)
+    reranker = twin(tiny_reranker)
     with Running.on(reranker) as running:
         running.reranker = reranker
         yield running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import io
 import struct
 import time
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
-from running_server import Gate, wait_until
+from running_server import Gate, twin, wait_until
 
 from crossrank import Reranker
 from crossrank.serving.exchange import RerankRequest
@@ -154,7 +153,7 @@ def test_the_tokens_of_images_are_admitted_before_they_are_decoded(start, page_r
 
 
 def test_an_image_that_is_cut_short_refuses_its_own_request_and_no_other(start, page_reranker):
-    reranker = copy.copy(page_reranker)
+    reranker = twin(page_reranker)
     reranker.compute = gate = Gate(reranker)
     server = start(reranker)
     noise = Image.effect_noise((90, 60), 80).convert("RGB")

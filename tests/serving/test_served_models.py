@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import shutil
 import weakref
 
 import pytest
+from running_server import twin
 
 from crossrank.errors import InputError
 from crossrank.models.checkpoint import open_checkpoint
@@ -54,7 +54,7 @@ def test_the_revision_is_the_commit_of_the_hub_or_follows_the_weights(tiny_check
 def test_a_model_that_is_unloaded_leaves_the_memory_although_the_server_started_with_it(tiny_reranker):
     models = Models(ServeOptions(models=()), Metrics())
     models.add("first", tiny_reranker)
-    second = copy.copy(tiny_reranker)
+    second = twin(tiny_reranker)
     second.itself = second  # parts of large models refer to each other
     models.add("second", second)
     gone = weakref.ref(second)
