@@ -74,6 +74,7 @@ class OpenVINOEngine:
         self._round_length = 1 if checkpoint.max_length % _ROUND_LENGTH else _ROUND_LENGTH
         self._checkpoint = checkpoint
         self._workers = _start_workers(model, precision, num_threads)
+        self._inherited: list[_Workers] = []
 
     @classmethod
     def load(
@@ -119,7 +120,7 @@ class OpenVINOEngine:
         if self._workers.process_id != os.getpid():
             # A fork copies this object, but neither its threads nor those of the runtime: they begin anew. The old ones
             # are kept, as letting them go would wait for threads that are not there.
-            self._inherited = self._workers
+            self._inherited.append(self._workers)
             self._workers = _start_workers(_load_model(self._checkpoint), self.precision, self.num_threads)
         batches = self.plan(encoded.lengths)
         logits_PL = np.empty((len(encoded), self._num_labels), np.float32)
