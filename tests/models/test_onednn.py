@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,3 +42,28 @@ def test_a_model_keeps_its_output_without_the_original_layers(monkeypatch, avail
 def test_float64_stays_with_torch():
     weight, x = torch.randn(4, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
     assert torch.equal(onednn.make_linear(weight, None)(x), F.linear(x, weight))
+
+
+def test_memory_does_not_grow_with_the_numbers_of_rows_met():
+    code = """
+import torch
+from crossrank.models.onednn import make_linear
+
+def resident_megabytes():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+torch.set_num_threads(1)
+linear = make_linear(torch.randn(1152, 384), torch.randn(1152))
+with torch.inference_mode():
+    for rows in range(16, 513, 16):
+        linear(torch.randn(rows, 384))
+    before = resident_megabytes()
+    for rows in range(257, 512):
+        linear(torch.randn(rows, 384))
+print(resident_megabytes() - before)
+"""
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    # 400 MB where every number of rows is a shape of its own.
+    assert float(run.stdout) < 40

@@ -16,6 +16,8 @@ LinearMap = Callable[[Tensor], Tensor]
 _DTYPES = (torch.float32, torch.bfloat16)
 # Rows that the layout is chosen for; any number of rows may follow.
 _TYPICAL_ROWS = 1024
+# Rows are padded to a multiple of this: oneDNN keeps a megabyte and more for every number of rows that it meets.
+_ROWS_MULTIPLE = 16
 
 
 def is_available() -> bool:
@@ -45,7 +47,15 @@ def make_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> L
     layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _TYPICAL_ROWS)
     offset = None if bias is None else bias.detach()
     activation, algorithm = ("gelu", "none") if gelu else ("none", "")
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, layout, offset, activation, [], algorithm)
+
+    def apply(x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        missing = -len(rows) % _ROWS_MULTIPLE
+        padded = F.pad(rows, (0, 0, 0, missing)) if missing else rows
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, layout, offset, activation, [], algorithm)
+        return product[: len(rows)].view(*x.shape[:-1], -1)
+
+    return apply
 
 
 class OneDNNLinear(nn.Module):
