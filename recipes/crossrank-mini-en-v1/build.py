@@ -81,7 +81,8 @@ def fit_calibration(sets: dict[str, list[dict]]) -> Calibration:
         return loss
 
     optimizer.step(closure)
-    return Calibration(slope=round(float(parameters[0]), 4), intercept=round(float(parameters[1]), 4))
+    slope, intercept = parameters.tolist()
+    return Calibration(slope=round(slope, 4), intercept=round(intercept, 4))
 
 
 def fit(scores: Path, out: Path) -> None:

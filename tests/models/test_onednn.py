@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from crossrank.models import onednn
 
 
-@pytest.mark.parametrize("shape", [(1, 48), (5, 48), (1500, 48), (3, 7, 48)])
+@pytest.mark.parametrize("shape", [(1, 48), (5, 48), (16, 48), (1500, 48), (3, 7, 48), (0, 48)])
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_it_is_the_linear_layer_of_torch(shape, gelu, has_bias):
@@ -37,6 +38,15 @@ def test_a_model_keeps_its_output_without_the_original_layers(monkeypatch, avail
         onednn.replace_linears(model)
         torch.testing.assert_close(model(x), expected)
     assert any(type(module) is nn.Linear for module in model.modules()) is not available
+
+
+def test_the_function_does_not_keep_the_weight():
+    weight = torch.randn(4, 6)
+    kept = weakref.ref(weight)
+    linear = onednn.make_linear(weight, None)
+    del weight
+    assert kept() is None
+    assert linear(torch.ones(1, 6)).shape == (1, 4)
 
 
 def test_float64_stays_with_torch():

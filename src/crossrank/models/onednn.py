@@ -46,6 +46,7 @@ def make_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> L
         return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
     layout = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _TYPICAL_ROWS)
     offset = None if bias is None else bias.detach()
+    width = len(weight)  # the function must not keep the weight itself alive
     activation, algorithm = ("gelu", "none") if gelu else ("none", "")
 
     def apply(x: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def make_linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> L
         missing = -len(rows) % _ROWS_MULTIPLE
         padded = F.pad(rows, (0, 0, 0, missing)) if missing else rows
         product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, layout, offset, activation, [], algorithm)
-        return product[: len(rows)].view(*x.shape[:-1], -1)
+        return product[: len(rows)].view(*x.shape[:-1], width)
 
     return apply
 
